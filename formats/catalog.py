@@ -1,0 +1,136 @@
+"""The catalogue: every number format that Lutra knows, by name."""
+
+from dataclasses import dataclass
+
+from .number_format import BinaryCodingFormat, NumberFormat, ValueFormat
+
+__all__ = ["CATALOG", "Family", "family", "member"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A name that users choose, and the formats that its groups choose from.
+
+    Parameters
+    ----------
+    name : str
+        Name in recipes, configurations and on the command line.
+    members : tuple of NumberFormat
+        Formats of equal code width; one for a plain format. Their order settles ties.
+    summary : str
+        One line for people.
+    """
+
+    name: str
+    members: tuple[NumberFormat, ...]
+    summary: str
+
+    @property
+    def code_width(self) -> int:
+        """Bits of one stored code."""
+        return self.members[0].code_width
+
+
+# Grid of E2M1 doubled, and of BitMoD's FP3; the code that would be -0 comes right after these.
+_FP4 = (0, 1, 2, 3, 4, 6, 8, 12)
+_FP3 = (0, 1, 2, 4)
+
+
+def _sign_magnitude(magnitudes: tuple[int, ...], special: int = 0) -> tuple[int, ...]:
+    """Sign in the top bit; the code of -0 is free for one special value."""
+    return (*magnitudes, special, *(-value for value in magnitudes[1:]))
+
+
+def _bitmod(code_width: int, magnitudes: tuple[int, ...], half_steps: int, specials) -> Family:
+    """Build a family whose groups choose the value of the -0 code."""
+    name = f"bitmod{code_width}"
+    members = tuple(
+        ValueFormat(
+            name=f"{name}_{'m' if special < 0 else 'p'}{abs(special)}",
+            code_width=code_width,
+            values=_sign_magnitude(magnitudes, special << half_steps),
+            grid_exponent=-half_steps,
+            source="Chen et al., BitMoD, HPCA 2025, table IV",
+        )
+        for special in specials
+    )
+    listed = ", ".join(f"{special:+d}" for special in specials)
+    return Family(name, members, f"FP{code_width} with one special value a group, from {listed}")
+
+
+def _plain(number_format: NumberFormat, summary: str) -> Family:
+    return Family(number_format.name, (number_format,), summary)
+
+
+def _families():
+    for width in range(2, 9):
+        half = 1 << (width - 1)
+        values = (*range(half), *range(-half, 0))
+        yield _plain(
+            ValueFormat(f"int{width}", width, values, source="two's complement"),
+            f"{width}-bit integer, symmetric",
+        )
+        yield _plain(
+            ValueFormat(
+                f"int{width}_asym",
+                width,
+                tuple(range(1 << width)),
+                zero_point=True,
+                source="unsigned code less an unsigned zero-point",
+            ),
+            f"{width}-bit integer with a zero-point a group",
+        )
+    yield _plain(
+        ValueFormat("ternary", 2, (0, 1, -2, -1), source="two's complement; code 2 is not used"),
+        "-1, 0, +1",
+    )
+    for width in range(1, 5):
+        yield _plain(
+            BinaryCodingFormat(f"bcq{width}", width), f"{width} signs, each with its own scale"
+        )
+        yield _plain(
+            BinaryCodingFormat(f"bcq{width}_asym", width, offset=True),
+            f"{width} signs, each with its own scale, and an offset",
+        )
+    yield _plain(
+        ValueFormat(
+            "float4_e2m1",
+            4,
+            _sign_magnitude(_FP4),
+            grid_exponent=-1,
+            source="OCP Microscaling Formats 1.0, section 5.3.3",
+        ),
+        "4-bit float, 2 exponent bits, 1 mantissa bit; no infinity, no NaN",
+    )
+    yield _bitmod(3, _FP3, 0, (3, -3, 6, -6))
+    yield _bitmod(4, _FP4, 1, (5, -5, 8, -8))
+
+
+CATALOG: dict[str, Family] = {entry.name: entry for entry in _families()}
+_MEMBERS = {item.name: item for entry in CATALOG.values() for item in entry.members}
+
+
+def family(name: str) -> Family:
+    """Look up what a user named.
+
+    Raises
+    ------
+    :exc:`ValueError`
+        If the catalogue has no such name; the sentence lists the names it has.
+    """
+    if name not in CATALOG:
+        raise ValueError(f"Unknown format {name!r}; known formats: {', '.join(CATALOG)}")
+    return CATALOG[name]
+
+
+def member(name: str) -> NumberFormat:
+    """Look up one format by its own name, such as ``bitmod4_p5``.
+
+    Raises
+    ------
+    :exc:`ValueError`
+        If no family has such a member.
+    """
+    if name not in _MEMBERS:
+        raise ValueError(f"Unknown format {name!r}; known formats: {', '.join(_MEMBERS)}")
+    return _MEMBERS[name]

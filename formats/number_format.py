@@ -1,0 +1,188 @@
+"""A number format as data: what the codes of one group of weights mean."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from .planes import find_planes
+from .terms import Term, signed_power_terms
+
+__all__ = ["BinaryCodingFormat", "NumberFormat", "Plane", "ValueFormat"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """One digit plane: a function of the code bits that yields a digit, and its coefficient.
+
+    Parameters
+    ----------
+    truth : int
+        Truth table; bit ``c`` is the digit's bit for code ``c``.
+    coefficient : int
+        Integer factor of the digit, on the format's grid.
+    bipolar : bool
+        Digits are -1 and +1 when true, 0 and 1 when false.
+    scale_index : int
+        Which of the group's scales multiplies this plane.
+    """
+
+    truth: int
+    coefficient: int
+    bipolar: bool = False
+    scale_index: int = 0
+
+    def digits(self, code_width: int) -> npt.NDArray[np.int64]:
+        """Return the digit of every code, ``(2**code_width,) int64``."""
+        bits = np.array([self.truth >> code & 1 for code in range(1 << code_width)], dtype=np.int64)
+        return 2 * bits - 1 if self.bipolar else bits
+
+
+@dataclass(frozen=True)
+class NumberFormat:
+    """What every engine needs to know of a format; see the two kinds below.
+
+    A weight is ``sum_p scales[p.scale_index] * p.coefficient * digit_p(code)``, less
+    ``scales[0] * value(zero)`` where the format has a zero-point.
+
+    Parameters
+    ----------
+    name : str
+        Unique name, also used in model files.
+    code_width : int
+        Bits of one stored code, 1 to 8.
+    """
+
+    name: str
+    code_width: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.code_width <= 8:
+            raise ValueError(
+                f"Code width of format {self.name!r} must be in 1..8, not {self.code_width!r}"
+            )
+
+    @property
+    def planes(self) -> tuple[Plane, ...]:
+        """Digit planes, in the order in which an engine takes them."""
+        raise NotImplementedError(f"{type(self).__name__} must define planes")
+
+    @property
+    def scale_count(self) -> int:
+        """Integers that scale one group: 1, or one for each plane."""
+        return 1 + max(plane.scale_index for plane in self.planes)
+
+    @property
+    def has_zero_point(self) -> bool:
+        """Whether each group names a code whose value is subtracted from all of its weights."""
+        return False
+
+    @property
+    def peak(self) -> int:
+        """Largest magnitude of a weight on the grid when every scale is 1."""
+        values = self._plane_values().sum(axis=0)
+        if self.has_zero_point:
+            return int(values.max() - values.min())
+        if self.scale_count > 1:  # scales have signs of their own: digits may all add up
+            return int(np.abs(self._plane_values()).max(axis=1).sum())
+        return int(np.abs(values).max())
+
+    def weight_table(self, scales: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Return the integer weight of every code for given scales, before any zero-point.
+
+        Parameters
+        ----------
+        scales : int array, shape (..., scale_count)
+            Group scales.
+
+        Returns
+        -------
+        int64 array, shape (..., 2**code_width)
+        """
+        factors = np.asarray(scales, dtype=np.int64)[..., [p.scale_index for p in self.planes]]
+        return factors @ self._plane_values()
+
+    def _plane_values(self) -> npt.NDArray[np.int64]:
+        """Coefficient times digit, ``(planes, 2**code_width) int64``."""
+        return np.stack([p.coefficient * p.digits(self.code_width) for p in self.planes])
+
+
+@dataclass(frozen=True)
+class ValueFormat(NumberFormat):
+    """A format given by a table: each code is an integer on a grid.
+
+    Parameters
+    ----------
+    values : tuple of int
+        Value of each code in steps of the grid, ``2**code_width`` of them.
+    grid_exponent : int
+        One step is ``2**grid_exponent`` in the units of the format's definition. Scales are chosen
+        for the integers, so this only matters to whoever reads the values.
+    zero_point : bool
+        Whether groups carry a zero-point, itself a code of this format.
+    source : str
+        Where the values are defined.
+    """
+
+    values: tuple[int, ...] = ()
+    grid_exponent: int = 0
+    zero_point: bool = False
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.values) != 1 << self.code_width:
+            raise ValueError(
+                f"Format {self.name!r} must list {1 << self.code_width} values for its "
+                f"{self.code_width}-bit codes, not {len(self.values)}"
+            )
+
+    @cached_property
+    def planes(self) -> tuple[Plane, ...]:  # type: ignore[override]
+        """Shortest exact list of planes, searched once for each value table."""
+        return tuple(Plane(truth, coefficient) for coefficient, truth in find_planes(self.values))
+
+    @cached_property
+    def terms(self) -> tuple[tuple[Term, ...], ...]:
+        """Signed powers of two of each code, fewest first by construction."""
+        return tuple(signed_power_terms(value) for value in self.values)
+
+    @property
+    def has_zero_point(self) -> bool:
+        """Whether each group names a code whose value is subtracted from all of its weights."""
+        return self.zero_point
+
+
+@dataclass(frozen=True)
+class BinaryCodingFormat(NumberFormat):
+    """Binary-coding quantisation: every code bit is a sign with a scale of its own.
+
+    A weight is ``sum_i scales[i] * (2 * bit_i - 1)``, plus ``scales[code_width]`` where the format
+    has an offset.
+
+    Parameters
+    ----------
+    offset : bool
+        Whether each group has an additive constant, held as one more scale.
+    source : str
+        Where the format is defined.
+    """
+
+    offset: bool = False
+    source: str = "Park et al., LUT-GEMM, ICLR 2024, section 2.3"
+
+    @cached_property
+    def planes(self) -> tuple[Plane, ...]:  # type: ignore[override]
+        """One bipolar plane a code bit; the offset is a plane whose digit is always 1."""
+        codes = range(1 << self.code_width)
+        planes = [
+            Plane(
+                sum((code >> bit & 1) << code for code in codes), 1, bipolar=True, scale_index=bit
+            )
+            for bit in range(self.code_width)
+        ]
+        if self.offset:
+            always = (1 << len(codes)) - 1
+            planes.append(Plane(always, 1, bipolar=True, scale_index=self.code_width))
+        return tuple(planes)
