@@ -74,8 +74,8 @@ class QuantizedMatrix:
             ("row_scales", np.float32, (rows,)),
             ("bias", np.float32, (rows,)),
         ):
-            array = getattr(self, name)
-            if array is None and name == "bias":
+            array: npt.NDArray | None = getattr(self, name)
+            if array is None:  # only a bias may be left out
                 continue
             if array.dtype != dtype or array.shape != shape:
                 raise ValueError(

@@ -175,14 +175,12 @@ class BinaryCodingFormat(NumberFormat):
     @cached_property
     def planes(self) -> tuple[Plane, ...]:  # type: ignore[override]
         """One bipolar plane a code bit; the offset is a plane whose digit is always 1."""
-        codes = range(1 << self.code_width)
-        planes = [
-            Plane(
-                sum((code >> bit & 1) << code for code in codes), 1, bipolar=True, scale_index=bit
-            )
-            for bit in range(self.code_width)
-        ]
+        code_count = 1 << self.code_width
+        planes = []
+        for bit in range(self.code_width):
+            truth = sum((code >> bit & 1) << code for code in range(code_count))
+            planes.append(Plane(truth, 1, bipolar=True, scale_index=bit))
         if self.offset:
-            always = (1 << len(codes)) - 1
+            always = (1 << code_count) - 1
             planes.append(Plane(always, 1, bipolar=True, scale_index=self.code_width))
         return tuple(planes)

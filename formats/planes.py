@@ -23,8 +23,8 @@ def find_planes(values: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
 
     Power-of-two sets (unsigned, two's complement and its mirror image) are tried first at each
     length, so that plain integers keep their own code bits as planes; then every multiset of
-    coefficients up to the span of the values, completed by one that may be larger. The first hit in that order is taken: the result is
-    a pure function of the table.
+    coefficients up to the span of the values, completed by one that may be larger. The first hit
+    in that order is taken: the result is a pure function of the table.
 
     Parameters
     ----------
