@@ -67,7 +67,7 @@ def _families():
         half = 1 << (width - 1)
         values = (*range(half), *range(-half, 0))
         yield _plain(
-            ValueFormat(f"int{width}", width, values, source="two's complement"),
+            ValueFormat(f"int{width}", width, values, source="two's complement", unused=(half,)),
             f"{width}-bit integer, symmetric",
         )
         yield _plain(
@@ -81,7 +81,7 @@ def _families():
             f"{width}-bit integer with a zero-point a group",
         )
     yield _plain(
-        ValueFormat("ternary", 2, (0, 1, -2, -1), source="two's complement; code 2 is not used"),
+        ValueFormat("ternary", 2, (0, 1, -2, -1), source="two's complement", unused=(2,)),
         "-1, 0, +1",
     )
     for width in range(1, 5):

@@ -123,12 +123,16 @@ class ValueFormat(NumberFormat):
         Whether groups carry a zero-point, itself a code of this format.
     source : str
         Where the values are defined.
+    unused : tuple of int
+        Codes that quantisers do not produce, so that a symmetric format stays symmetric. They
+        decode like any other.
     """
 
     values: tuple[int, ...] = ()
     grid_exponent: int = 0
     zero_point: bool = False
     source: str = ""
+    unused: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()

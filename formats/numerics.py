@@ -62,14 +62,19 @@ class Numerics:
         return self.act_width == "exact"
 
     @property
-    def float_type(self) -> FloatType | None:
-        """Bit fields of the activations, or None for int8."""
-        return FLOATS.get(self.activation)
+    def is_float(self) -> bool:
+        """Whether activations are floating-point numbers."""
+        return self.activation in FLOATS
+
+    @property
+    def float_type(self) -> FloatType:
+        """Bit fields of the activations; not for int8."""
+        return FLOATS[self.activation]
 
     @property
     def element_width(self) -> int:
         """Bits of one activation as it comes in."""
-        return 8 if self.float_type is None else self.float_type.width
+        return self.float_type.width if self.is_float else 8
 
     @property
     def aligned_width(self) -> int:
@@ -79,4 +84,4 @@ class Numerics:
     @property
     def peak(self) -> int:
         """Largest magnitude of an aligned activation."""
-        return 128 if self.float_type is None else (1 << (self.aligned_width - 1)) - 1
+        return (1 << (self.aligned_width - 1)) - 1 if self.is_float else 128
