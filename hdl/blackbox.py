@@ -14,15 +14,15 @@ class Blackbox(wiring.Component):
 
     Parameters
     ----------
-    component : :class:`wiring.Component`
-        What the module was converted from.
+    signature : :class:`wiring.Signature`
+        Signature of the component that the module was converted from.
     module : :class:`str`
         The module's name.
     """
 
-    def __init__(self, component: wiring.Component, *, module: str) -> None:
+    def __init__(self, signature: wiring.Signature, *, module: str) -> None:
         self._module = module
-        super().__init__(component.signature)
+        super().__init__(signature)
 
     def elaborate(self, platform: object) -> Instance:
         ports = {}

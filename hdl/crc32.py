@@ -69,17 +69,20 @@ class Crc32(wiring.Component):
         with m.If(self.clear):
             m.d.sync += state.eq(state.init)
         with m.Elif(self.enable):
-            m.d.sync += state.eq(Cat((mixed & mask).xor() for mask in _masks(self.width)))
+            m.d.sync += state.eq(
+                Cat(Cat(mixed[i] for i in bits).xor() for bits in _taps(self.width))
+            )
 
         return m
 
 
-def _masks(width: int) -> list[int]:
-    """Word bits whose parity is each bit of the next state."""
-    masks = [0] * 32
+def _taps(width: int) -> list[list[int]]:
+    """Positions in the word whose parity is each bit of the next state."""
+    taps: list[list[int]] = [[] for _ in range(32)]
     effect = _POLYNOMIAL  # of the word's last bit; each bit before it is shifted once more
     for position in reversed(range(width)):
         for bit in range(32):
-            masks[bit] |= (effect >> bit & 1) << position
+            if effect >> bit & 1:
+                taps[bit].append(position)
         effect = effect >> 1 ^ (_POLYNOMIAL if effect & 1 else 0)
-    return masks
+    return taps

@@ -1,7 +1,7 @@
 """From codes to the digit plane that one cycle looks up."""
 
 from amaranth import Cat, Const, Module, Signal, Value, signed
-from amaranth.lib import data, wiring
+from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..formats import NumberFormat, StreamLayout
@@ -76,33 +76,68 @@ class PlaneDecoder(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        layout, coefficients = self.parameters.layout, self.parameters.coefficients
-        codes = [self.codes[bit] for bit in range(layout.max_code_width)]
+        layout = self.parameters.layout
         functions = _distinct_functions(layout.members)
-        select = Signal(range(len(functions)))
+        address = Cat(self.step, self.header.format)
+        # What each step of each format takes stands in a table: data, not logic.
+        m.submodules.steps = steps = memory.Memory(
+            shape=self._step_shape(), depth=1 << len(address), init=self._steps(functions)
+        )
+        read = steps.read_port(domain="comb")
+        step = read.data
 
-        m.d.comb += self.info.coefficient.eq(len(coefficients))
-        m.d.comb += self.info.scale.eq(self.header.scale_0)
-        with m.Switch(Cat(self.step, self.header.format)):
-            for index, item in enumerate(layout.members):
-                for step, plane in enumerate(item.planes):
-                    function = _function(plane.truth, item.code_width)
-                    with m.Case(index << len(self.step) | step):
-                        m.d.comb += select.eq(functions.index(function))
-                        m.d.comb += self.info.coefficient.eq(coefficients.index(plane.coefficient))
-                        m.d.comb += self.info.bipolar.eq(plane.bipolar)
-                        m.d.comb += self.info.every_step.eq(item.scale_count > 1)
-                        m.d.comb += self.info.scale.eq(self.header[f"scale_{plane.scale_index}"])
-                        if item.has_zero_point:
-                            zero = [self.header.zero[bit] for bit in range(item.code_width)]
-                            m.d.comb += self.info.zero.eq(_evaluate(function, zero, 1))
+        m.d.comb += [
+            read.addr.eq(address),
+            self.info.coefficient.eq(step.coefficient),
+            self.info.bipolar.eq(step.bipolar),
+            self.info.every_step.eq(step.every_step),
+        ]
+        with m.Switch(step.scale_index):
+            for index in range(layout.scale_count):
+                with m.Case(index):
+                    m.d.comb += self.info.scale.eq(self.header[f"scale_{index}"])
 
-        with m.Switch(select):
+        codes = [self.codes[bit] for bit in range(layout.max_code_width)]
+        with m.Switch(step.function):
             for index, function in enumerate(functions):
                 with m.Case(index):
                     m.d.comb += self.key.eq(_evaluate(function, codes, layout.width))
+                    if "zero" in layout.record_header:
+                        zero = [*self.header.zero, *[Const(0, 1)] * layout.max_code_width]
+                        digit = _evaluate(function, zero, 1)
+                        m.d.comb += self.info.zero.eq(digit & step.has_zero)
 
         return m
+
+    def _step_shape(self) -> data.StructLayout:
+        return data.StructLayout({
+            "function": 8,  # room for 256 distinct planes; unused bits are optimised away
+            "coefficient": step_layout(self.parameters)["coefficient"].shape,
+            "scale_index": range(self.parameters.layout.scale_count),
+            "bipolar": 1,
+            "every_step": 1,
+            "has_zero": 1,
+        })
+
+    def _steps(self, functions: list) -> list[dict[str, int]]:
+        """Table contents; a step beyond a format's planes has coefficient zero."""
+        layout, coefficients = self.parameters.layout, self.parameters.coefficients
+        step_count = 1 << len(self.step)
+        nothing = {"coefficient": len(coefficients)}
+        rows = []
+        for item in layout.members:
+            for plane in item.planes:
+                rows.append({
+                    "function": functions.index(_function(plane.truth, item.code_width)),
+                    "coefficient": coefficients.index(plane.coefficient),
+                    "scale_index": plane.scale_index,
+                    "bipolar": plane.bipolar,
+                    "every_step": item.scale_count > 1,
+                    "has_zero": item.has_zero_point,
+                })
+            idle = {**nothing, "every_step": item.scale_count > 1}
+            rows += [idle] * (step_count - len(item.planes))
+        return rows
 
 
 # A Boolean function of code bits: a constant, or (bit, value if it is 1, value if it is 0).

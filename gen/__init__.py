@@ -1,0 +1,1 @@
+"""Configurations, Verilog, back ends and the command line."""

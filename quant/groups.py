@@ -1,0 +1,108 @@
+"""From a function of a few groups to a whole quantised matrix, in parallel."""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..formats import NumberFormat, QuantizedMatrix
+from .row_scales import row_scales
+
+__all__ = ["QuantizedGroups", "quantize_groups"]
+
+# Weights that one call takes: what it needs stays within a core's own cache.
+_BLOCK_WEIGHTS = 1 << 17
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedGroups:
+    """What a quantiser makes of some groups, each a column of what it was given.
+
+    Parameters
+    ----------
+    codes : uint8 array, shape (length, count)
+    format_ids : uint8 array, shape (count,)
+    scales : float32 array, shape (C, count)
+        Not yet split into two levels; 0 for a group of zeros.
+    zeros : uint8 array, shape (count,)
+    """
+
+    codes: npt.NDArray[np.uint8]
+    format_ids: npt.NDArray[np.uint8]
+    scales: npt.NDArray[np.float32]
+    zeros: npt.NDArray[np.uint8]
+
+
+def quantize_groups(
+    weights: npt.NDArray[np.float32],
+    quantizer: Callable[[npt.NDArray[np.float32]], QuantizedGroups],
+    *,
+    members: tuple[NumberFormat, ...],
+    group_size: int,
+    scale_width: int,
+) -> QuantizedMatrix:
+    """Quantise every group of a matrix by itself, on all cores.
+
+    A shorter last group is handed over at its own length, so no quantiser sees padding.
+
+    Parameters
+    ----------
+    weights : float32 array, shape (N, K)
+        Finite.
+    quantizer : callable
+        Takes a contiguous float32 array of shape (length, count), one group a column.
+    members : tuple of NumberFormat
+        What the format ids index.
+    group_size : int
+        1 to K.
+    scale_width : int
+        Magnitude bits of a group scale.
+    """
+    rows, columns = weights.shape
+    groups = -(-columns // group_size)
+    scale_count = max(item.scale_count for item in members)
+    codes = np.empty((rows, columns), dtype=np.uint8)
+    format_ids = np.empty((rows, groups), dtype=np.uint8)
+    scales = np.empty((rows, groups, scale_count), dtype=np.float32)
+    zeros = np.empty((rows, groups), dtype=np.uint8)
+
+    def work(block: tuple[slice, slice, slice]) -> None:
+        row, column, group = block
+        shape = format_ids[row, group].shape
+        chosen = weights[row, column]
+        length = chosen.size // (shape[0] * shape[1])
+        made = quantizer(np.ascontiguousarray(chosen.reshape(-1, length).T))
+        codes[row, column] = made.codes.T.reshape(chosen.shape)
+        format_ids[row, group] = made.format_ids.reshape(shape)
+        scales[row, group] = made.scales.T.reshape(*shape, scale_count)
+        zeros[row, group] = made.zeros.reshape(shape)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(work, _blocks(rows, columns, group_size)):
+            pass
+    integers, steps = row_scales(scales, scale_width)
+    return QuantizedMatrix(
+        members=members,
+        group_size=group_size,
+        codes=codes,
+        format_ids=format_ids,
+        scales=integers,
+        zeros=zeros,
+        row_scales=steps,
+        scale_width=scale_width,
+    )
+
+
+def _blocks(rows: int, columns: int, group_size: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Cut a matrix into blocks of groups of equal length: slices of rows, columns and groups."""
+    height = max(1, _BLOCK_WEIGHTS // columns)
+    whole = columns // group_size
+    for start in range(0, rows, height):
+        row = slice(start, start + height)
+        if whole:
+            yield row, slice(0, whole * group_size), slice(0, whole)
+        if whole * group_size < columns:
+            yield row, slice(whole * group_size, columns), slice(whole, whole + 1)

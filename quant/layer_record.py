@@ -1,0 +1,102 @@
+"""What a model file says of a layer, besides its tensors."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..formats import CATALOG, NumberFormat, QuantizedMatrix
+from .format_description import describe_format, parse_format
+
+__all__ = ["LayerRecord"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerRecord:
+    """Shape and formats of one layer.
+
+    Parameters
+    ----------
+    format : str
+        Name of the catalogue's family with these members; empty where it has none.
+    members : tuple of NumberFormat
+        What format ids index.
+    group_size : int
+        Columns of one group.
+    rows, columns : int
+        N and K.
+    scale_width : int
+        Magnitude bits of a group scale.
+    code_width : int
+        Bits of one packed code: that of the widest member.
+    """
+
+    format: str
+    members: tuple[NumberFormat, ...]
+    group_size: int
+    rows: int
+    columns: int
+    scale_width: int
+    code_width: int
+
+    @classmethod
+    def of(cls, matrix: QuantizedMatrix) -> "LayerRecord":
+        """Describe a quantised matrix."""
+        names = (entry.name for entry in CATALOG.values() if entry.members == matrix.members)
+        return cls(
+            format=next(names, ""),
+            members=matrix.members,
+            group_size=matrix.group_size,
+            rows=matrix.rows,
+            columns=matrix.columns,
+            scale_width=matrix.scale_width,
+            code_width=max(item.code_width for item in matrix.members),
+        )
+
+    @property
+    def groups(self) -> int:
+        """Groups of a row, G."""
+        return -(-self.columns // self.group_size)
+
+    @property
+    def scale_count(self) -> int:
+        """Scales of a group, C."""
+        return max(item.scale_count for item in self.members)
+
+    @property
+    def has_zeros(self) -> bool:
+        """Whether some member has a zero-point."""
+        return any(item.has_zero_point for item in self.members)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object."""
+        fields = dict(self.__dict__)
+        fields["members"] = [describe_format(item) for item in self.members]
+        return fields
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "LayerRecord":
+        """Undo :meth:`to_json`.
+
+        Raises
+        ------
+        :exc:`ValueError`
+            If something is missing or not valid.
+        """
+        try:
+            members = tuple(parse_format(item) for item in fields["members"])
+            record = cls(**{**fields, "members": members})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"A layer is not described as it should be: {error}") from error
+        record._check()
+        return record
+
+    def _check(self) -> None:
+        for name in ("group_size", "rows", "columns", "scale_width", "code_width"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} must be a positive integer, not {value!r}")
+        if not self.members:
+            raise ValueError("A layer must have at least one format")
+        if not max(item.code_width for item in self.members) <= self.code_width <= 8:
+            raise ValueError(
+                f"code_width must hold every code in at most 8 bits, not {self.code_width}"
+            )

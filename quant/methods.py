@@ -1,0 +1,74 @@
+"""The registry of quantisers: every method that Lutra knows, by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..formats import BinaryCodingFormat, Family, NumberFormat, QuantizedMatrix, ValueFormat
+from .absmax import absmax
+from .alternating import alternating
+from .greedy import greedy
+from .mse import mse
+
+__all__ = ["METHODS", "Method", "method_for"]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A quantiser and the formats that it serves.
+
+    Parameters
+    ----------
+    name : str
+        Name in recipes and on the command line.
+    quantizer : callable
+        ``quantizer(weights, family, group_size, scale_width)`` returns a
+        :class:`QuantizedMatrix`; ``weights`` is finite float32 of shape (N, K), ``group_size`` is
+        1 to K.
+    kind : type of NumberFormat
+        Kind of format that every member of the family must be.
+    summary : str
+        One line for people.
+    """
+
+    name: str
+    quantizer: Callable[..., QuantizedMatrix]
+    kind: type[NumberFormat]
+    summary: str
+
+    def serves(self, family: Family) -> bool:
+        """Whether the method can quantise to a family."""
+        return all(isinstance(item, self.kind) for item in family.members)
+
+
+# The first method that serves a family is its default.
+METHODS: dict[str, Method] = {
+    entry.name: entry
+    for entry in (
+        Method("absmax", absmax, ValueFormat, "round to nearest; the largest weight fits"),
+        Method("mse", mse, ValueFormat, "round to nearest; clip where that lowers the error"),
+        Method("alternating", alternating, BinaryCodingFormat, "fit scales and signs in turns"),
+        Method("greedy", greedy, BinaryCodingFormat, "one plane after another"),
+    )
+}
+
+
+def method_for(family: Family, name: str | None = None) -> Method:
+    """Look up a method for a family; without a name, the family's default.
+
+    Raises
+    ------
+    :exc:`ValueError`
+        If there is no such method, or it does not serve the family; the sentence lists those that
+        do.
+    """
+    serving = [method for method in METHODS.values() if method.serves(family)]
+    if name is None:
+        return serving[0]
+    listed = ", ".join(method.name for method in serving)
+    if name not in METHODS:
+        raise ValueError(f"Unknown method {name!r}; methods for format {family.name!r}: {listed}")
+    if METHODS[name] not in serving:
+        raise ValueError(
+            f"Method {name!r} cannot quantise to format {family.name!r}; methods that can: {listed}"
+        )
+    return METHODS[name]

@@ -1,0 +1,189 @@
+"""The model file, read layer by layer."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ..formats import QuantizedMatrix
+from .file_error import FileError
+from .layer_record import LayerRecord
+from .model_writer import MODEL_VERSION
+from .packing import packed_bytes, unpack_codes
+from .recipe import Recipe
+from .tensor_file import TensorFile
+
+__all__ = ["ModelFile"]
+
+_T = TypeVar("_T")
+_WEIGHT_TENSORS = ("codes", "format_ids", "scales", "zeros", "row_scales")
+
+
+class ModelFile:
+    """Quantised layers of a model file; only those asked for are read.
+
+    Parameters
+    ----------
+    path : path
+        What :class:`ModelWriter` wrote.
+
+    Attributes
+    ----------
+    path : Path
+    layers : tuple of str
+        Names, in the order in which they were written.
+    recipe : Recipe or None
+        How the layers were quantised.
+
+    Raises
+    ------
+    FileError
+        If the file is missing, truncated, not safetensors, not a model file, of a newer version
+        than this Lutra reads, or describes its layers wrongly.
+    """
+
+    def __init__(self, path: str | Path):
+        self._file = TensorFile(path)
+        self.path = self._file.path
+        self._check_version()
+        recipe = self._parse("lutra_recipe", str)
+        self.recipe = None if recipe == "null" else self._parse("lutra_recipe", Recipe.from_json)
+        self._records = self._parse("lutra_layers", _parse_layers)
+        self.layers = tuple(self._records)
+
+    def record(self, name: str) -> LayerRecord:
+        """Return a layer's shape and formats.
+
+        Raises
+        ------
+        :exc:`ValueError`
+            If there is no such layer; the sentence lists some that there are.
+        """
+        if name not in self._records:
+            some = ", ".join(self.layers[:8]) + (", …" if len(self.layers) > 8 else "")
+            raise ValueError(f"{self.path} has no layer {name!r}; it has {some}")
+        return self._records[name]
+
+    def layer(self, name: str) -> QuantizedMatrix:
+        """Read a layer.
+
+        Raises
+        ------
+        :exc:`ValueError`
+            If there is no such layer.
+        FileError
+            If its tensors are missing or not as the file describes them.
+        """
+        record = self.record(name)
+        groups = (record.rows, record.groups)
+        packed = (record.rows, packed_bytes(record.columns, record.code_width))
+        scale_type = np.int16 if record.scale_width < 16 else np.int32
+        scales = self._tensor(name, "scales", scale_type, (*groups, record.scale_count))
+        bias = None
+        if f"{name}.bias" in self._file.entries:
+            bias = self._tensor(name, "bias", np.float32, (record.rows,))
+        try:
+            return QuantizedMatrix(
+                members=record.members,
+                group_size=record.group_size,
+                codes=unpack_codes(
+                    self._tensor(name, "codes", np.uint8, packed), record.columns, record.code_width
+                ),
+                format_ids=self._group_bytes(name, "format_ids", len(record.members) > 1),
+                scales=scales.astype(np.int32),
+                zeros=self._group_bytes(name, "zeros", record.has_zeros),
+                row_scales=self._tensor(name, "row_scales", np.float32, (record.rows,)),
+                scale_width=record.scale_width,
+                bias=bias,
+            )
+        except FileError:
+            raise
+        except ValueError as error:
+            raise FileError(f"Layer {name!r} of {self.path} is damaged: {error}") from error
+
+    def stored_bytes(self, name: str) -> int:
+        """Return the bytes of a layer's tensors, its bias left out."""
+        self.record(name)
+        entries = (self._file.entries.get(f"{name}.{tensor}") for tensor in _WEIGHT_TENSORS)
+        return sum(entry.end - entry.start for entry in entries if entry is not None)
+
+    def bits_per_weight(self, name: str) -> float:
+        """Return the stored bits of one weight, with format ids, scales and zero-points."""
+        record = self.record(name)
+        return 8 * self.stored_bytes(name) / (record.rows * record.columns)
+
+    def group_counts(self, name: str) -> dict[str, int]:
+        """Return how many groups use each format, by the format's name."""
+        record = self.record(name)
+        format_ids = self._group_bytes(name, "format_ids", len(record.members) > 1)
+        counts = np.bincount(format_ids.ravel(), minlength=len(record.members))
+        return {item.name: int(n) for item, n in zip(record.members, counts, strict=False)}
+
+    def verify(self) -> None:
+        """Compare the recorded hash with the data.
+
+        Raises
+        ------
+        FileError
+            If they differ.
+        """
+        digest = hashlib.sha256()
+        for piece in self._file.data():
+            digest.update(piece)
+        if digest.hexdigest() != self._parse("lutra_sha256", str):
+            raise FileError(f"{self.path} is damaged: its data do not have the recorded SHA-256")
+
+    def _check_version(self) -> None:
+        text = self._file.metadata.get("lutra_model_version")
+        if text is None:
+            raise FileError(
+                f"{self.path} is a safetensors file but not a Lutra model file; "
+                "make one with `lutra quantize`"
+            )
+        if not text.isdecimal() or int(text) < 1:
+            raise FileError(f"{self.path} is damaged: model file version {text!r} is no number")
+        if int(text) > MODEL_VERSION:
+            raise FileError(
+                f"{self.path} is a model file of version {text}, and this Lutra reads up to "
+                f"version {MODEL_VERSION}; update Lutra"
+            )
+
+    def _parse(self, key: str, parser: Callable[[str], _T]) -> _T:
+        try:
+            return parser(self._file.metadata[key])
+        except KeyError:
+            raise FileError(f"{self.path} is damaged: its metadata lack {key}") from None
+        except ValueError as error:
+            raise FileError(
+                f"{self.path} has metadata {key} that are not valid: {error}"
+            ) from error
+
+    def _tensor(
+        self, layer: str, tensor: str, dtype: npt.DTypeLike, shape: tuple[int, ...]
+    ) -> npt.NDArray:
+        array = self._file.read(f"{layer}.{tensor}")
+        if array.dtype != dtype or array.shape != shape:
+            raise FileError(
+                f"Tensor '{layer}.{tensor}' of {self.path} must be {np.dtype(dtype).name} of shape "
+                f"{shape}, not {array.dtype} of shape {array.shape}"
+            )
+        return array
+
+    def _group_bytes(self, layer: str, tensor: str, stored: bool) -> npt.NDArray[np.uint8]:
+        """Read one byte a group; zeros where the layer does not store them."""
+        record = self._records[layer]
+        shape = (record.rows, record.groups)
+        if not stored:
+            return np.zeros(shape, dtype=np.uint8)
+        return self._tensor(layer, tensor, np.uint8, shape)
+
+
+def _parse_layers(text: str) -> dict[str, LayerRecord]:
+    layers = json.loads(text)
+    if not isinstance(layers, dict):
+        raise ValueError("layers must be an object")
+    return {name: LayerRecord.from_json(fields) for name, fields in layers.items()}

@@ -1,0 +1,210 @@
+"""The model file, written layer by layer."""
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from ..formats import QuantizedMatrix
+from .file_error import FileError
+from .layer_record import LayerRecord
+from .packing import pack_codes
+from .recipe import Recipe
+
+__all__ = ["MODEL_VERSION", "ModelWriter"]
+
+MODEL_VERSION = 1
+
+_LAYOUT = (
+    "Weight W[n, k] of a layer: g = k // group_size; f = members[format_ids[n, g]], members[0] "
+    "where there are no format_ids; c = bits k * code_width to (k + 1) * code_width - 1 of row n "
+    "of codes, where bit i is bit i % 8 of byte i // 8. "
+    "If f is of kind values: w = scales[n, g, 0] * values[c], and where f has zero_point, "
+    "w = scales[n, g, 0] * (values[c] - values[zeros[n, g]]). "
+    "If f is of kind signs: w is the sum over the bits i of c of scales[n, g, i] where the bit is "
+    "1 and -scales[n, g, i] where it is 0, and where f has offset, plus scales[n, g, f.code_width]."
+    " W[n, k] = row_scales[n] * w. lutra_sha256 is the SHA-256 of all bytes after the header."
+)
+_NAMES = {"float32": "F32", "int32": "I32", "int16": "I16", "uint8": "U8"}
+_PIECE_BYTES = 1 << 22
+_ALIGNMENT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    name: str
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    start: int
+    size: int
+
+
+class ModelWriter:
+    """Write quantised layers into a safetensors file, one at a time.
+
+    A context manager. The layers are collected in an unnamed file in the target's folder; when the
+    block ends well, the target is written beside its place and renamed into it. When it ends with
+    an exception, whatever was at the target is still there, and nothing else.
+
+    Tensors of a layer (N rows, K columns, G groups a row, C scales a group): ``.codes`` uint8
+    (N, ceil(K * code_width / 8)), ``.format_ids`` uint8 (N, G) where there are several formats,
+    ``.scales`` int16 (N, G, C), int32 for a scale width of 16, ``.zeros`` uint8 (N, G) where some
+    format has a zero-point, ``.row_scales`` float32 (N,), ``.bias`` float32 (N,) where there is
+    one. The metadata hold ``lutra_model_version``, ``lutra_recipe``, ``lutra_layers``,
+    ``lutra_sha256`` and, for people, ``lutra_layout``.
+
+    Parameters
+    ----------
+    path : path
+        The model file; its folder must exist.
+    recipe : Recipe, optional
+        Recorded in the file.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be written.
+    """
+
+    def __init__(self, path: str | Path, *, recipe: Recipe | None = None):
+        self.path = Path(path)
+        self._recipe = recipe
+        self._records: dict[str, LayerRecord] = {}
+        self._tensors: list[_Tensor] = []
+        self._spool: BinaryIO | None = None
+
+    def __enter__(self) -> "ModelWriter":
+        if self.path.is_dir():
+            raise FileError(f"Cannot write {self.path}: it is a folder")
+        try:
+            self._spool = tempfile.TemporaryFile(dir=self.path.parent)
+        except OSError as error:
+            raise self._unwritable(error) from None
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._spool is not None
+        with self._spool:
+            if error is None:
+                self._finish()
+
+    def add(self, name: str, matrix: QuantizedMatrix) -> None:
+        """Append a layer.
+
+        Parameters
+        ----------
+        name : str
+            Not used by another layer.
+        matrix : QuantizedMatrix
+            Not kept.
+
+        Raises
+        ------
+        :exc:`ValueError`
+            If the name is empty or taken.
+        FileError
+            If the disk refuses.
+        """
+        if not name:
+            raise ValueError("A layer must have a name")
+        if name in self._records:
+            raise ValueError(f"Layer {name!r} is in the model file already; names must differ")
+        record = LayerRecord.of(matrix)
+        self._append(f"{name}.codes", pack_codes(matrix.codes, record.code_width))
+        if len(matrix.members) > 1:
+            self._append(f"{name}.format_ids", matrix.format_ids)
+        scale_type = np.int16 if matrix.scale_width < 16 else np.int32
+        self._append(f"{name}.scales", matrix.scales.astype(scale_type))
+        if record.has_zeros:
+            self._append(f"{name}.zeros", matrix.zeros)
+        self._append(f"{name}.row_scales", matrix.row_scales)
+        if matrix.bias is not None:
+            self._append(f"{name}.bias", matrix.bias)
+        self._records[name] = record
+
+    def _append(self, name: str, array: npt.NDArray) -> None:
+        if self._spool is None:
+            raise ValueError("Use a ModelWriter in a with statement")
+        little = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
+        start = self._tensors[-1].start + self._tensors[-1].size if self._tensors else 0
+        try:
+            self._spool.write(little.data)
+        except OSError as error:
+            raise self._unwritable(error) from None
+        self._tensors.append(_Tensor(name, array.dtype, array.shape, start, array.nbytes))
+
+    def _finish(self) -> None:
+        """Put the file together beside its place and move it there."""
+        if not self._records:
+            raise FileError(f"Model file {self.path} must have at least one layer")
+        beside = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        try:
+            with beside.open("xb") as file:
+                self._assemble(file)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(self.path)
+        except OSError as error:
+            raise self._unwritable(error) from None
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def _assemble(self, file: BinaryIO) -> None:
+        # The widest elements come first, so that every tensor is aligned without any gap.
+        tensors = sorted(self._tensors, key=lambda tensor: -tensor.dtype.itemsize)
+        digest = hashlib.sha256()
+        # The digest is only known after the data; it always has the same length.
+        file.write(self._header(tensors, digest.hexdigest()))
+        for tensor in tensors:
+            self._copy(tensor, file, digest)
+        file.seek(0)
+        file.write(self._header(tensors, digest.hexdigest()))
+
+    def _copy(self, tensor: _Tensor, file: BinaryIO, digest) -> None:
+        assert self._spool is not None
+        self._spool.seek(tensor.start)
+        left = tensor.size
+        while left:
+            piece = self._spool.read(min(left, _PIECE_BYTES))
+            digest.update(piece)
+            file.write(piece)
+            left -= len(piece)
+
+    def _header(self, tensors: list[_Tensor], digest: str) -> bytes:
+        layers = {name: record.to_json() for name, record in self._records.items()}
+        recipe = None if self._recipe is None else json.loads(self._recipe.to_json())
+        header: dict[str, object] = {
+            "__metadata__": {
+                "lutra_model_version": str(MODEL_VERSION),
+                "lutra_recipe": json.dumps(recipe),
+                "lutra_layers": json.dumps(layers),
+                "lutra_sha256": digest,
+                "lutra_layout": _LAYOUT,
+            }
+        }
+        position = 0
+        for tensor in tensors:
+            header[tensor.name] = {
+                "dtype": _NAMES[tensor.dtype.name],
+                "shape": list(tensor.shape),
+                "data_offsets": [position, position + tensor.size],
+            }
+            position += tensor.size
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % _ALIGNMENT)
+        return len(text).to_bytes(8, "little") + text
+
+    def _unwritable(self, error: OSError) -> FileError:
+        return FileError(f"Cannot write {self.path}: {error.strerror or error}")

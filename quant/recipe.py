@@ -1,0 +1,80 @@
+"""How to quantise: the choices that a model file records."""
+
+import json
+import operator
+from dataclasses import asdict, dataclass
+
+from ..formats import family
+from .methods import method_for
+
+__all__ = ["Recipe"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Format, group size, method and scale width for a layer or a whole model.
+
+    Parameters
+    ----------
+    format : str
+        Name of a family of the catalogue.
+    group_size : int, "row" or None
+        Weights of one group, at least 1; "row" and None (which is what is kept) take whole rows.
+        A size beyond a layer's columns takes whole rows there.
+    method : str, optional
+        Name of a quantiser; kept as the format's default where none is given.
+    scale_width : int
+        Magnitude bits of a group scale, 1 to 16.
+
+    Raises
+    ------
+    :exc:`ValueError`
+        If a name is unknown, the method does not serve the format, or a number is out of range.
+    """
+
+    format: str
+    group_size: int | str | None = 128
+    method: str | None = None
+    scale_width: int = 8
+
+    def __post_init__(self) -> None:
+        chosen = method_for(family(self.format), self.method)
+        object.__setattr__(self, "method", chosen.name)
+        size = None if self.group_size == "row" else self.group_size
+        if size is not None:
+            size = _integer("Group size", size, "an integer, or 'row' for whole rows")
+            if size < 1:
+                raise ValueError(
+                    f"Group size must be at least 1, or 'row' for whole rows, not {size}"
+                )
+        object.__setattr__(self, "group_size", size)
+        width = _integer("Scale width", self.scale_width, "an integer in 1..16")
+        if not 1 <= width <= 16:
+            raise ValueError(f"Scale width must be in 1..16, not {width}")
+        object.__setattr__(self, "scale_width", width)
+
+    def to_json(self) -> str:
+        """Return the recipe as one JSON object."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Recipe":
+        """Read what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        :exc:`ValueError`
+            If the text is not such an object or a choice in it is not valid.
+        """
+        try:
+            return cls(**json.loads(text))
+        except (json.JSONDecodeError, TypeError) as error:
+            fields = ", ".join(cls.__dataclass_fields__)
+            raise ValueError(f"A recipe must be a JSON object with the keys {fields}") from error
+
+
+def _integer(thing: str, value: object, wanted: str) -> int:
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise ValueError(f"{thing} must be {wanted}, not {value!r}") from None

