@@ -87,10 +87,11 @@ class QuantizedMatrix:
         if not 1 <= self.scale_width <= 16:
             raise ValueError(f"Scale width must be in 1..16, not {self.scale_width!r}")
         limit = (1 << self.scale_width) - 1
-        if np.abs(self.scales).max() > limit:
+        largest = max(int(self.scales.max()), -int(self.scales.min()))
+        if largest > limit:
             raise ValueError(
                 f"Group scales must be within ±{limit} for scale width {self.scale_width}, "
-                f"not {int(np.abs(self.scales).max())}"
+                f"not {largest}"
             )
         if self.format_ids.max() >= len(self.members):
             raise ValueError(
@@ -98,6 +99,8 @@ class QuantizedMatrix:
             )
         if not np.isfinite(self.row_scales).all():
             raise ValueError("Row scales must be finite; remove NaN and infinity")
+        if self.bias is not None and not np.isfinite(self.bias).all():
+            raise ValueError("The bias must be finite; remove NaN and infinity")
         widths = np.array([item.code_width for item in self.members], dtype=np.uint8)
         group_widths = widths[self.format_ids]
         if (self.zeros >> group_widths).any():
@@ -138,7 +141,8 @@ class QuantizedMatrix:
         int32 array, shape (N, K)
             Exact; magnitudes stay below 2^28 for every format of the catalogue.
         """
-        group_tables = np.zeros((self.rows, self.groups, 256), dtype=np.int32)
+        entries = 1 << max(item.code_width for item in self.members)
+        group_tables = np.zeros((self.rows, self.groups, entries), dtype=np.int32)
         for index, item in enumerate(self.members):
             chosen = self.format_ids == index
             table = item.weight_table(self.scales[chosen][:, : item.scale_count])
@@ -150,7 +154,7 @@ class QuantizedMatrix:
         weights = np.empty(self.codes.shape, dtype=np.int32)
         for group in range(self.groups):
             columns = slice(group * self.group_size, (group + 1) * self.group_size)
-            index = self.codes[:, columns].astype(np.intp) + 256 * group
+            index = self.codes[:, columns].astype(np.intp) + entries * group
             weights[:, columns] = np.take_along_axis(flat, index, axis=1)
         return weights
 

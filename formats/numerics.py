@@ -8,8 +8,7 @@ __all__ = ["ACTIVATIONS", "OUTPUTS", "Numerics"]
 
 ACTIVATIONS = ("int8", *FLOATS)
 OUTPUTS = ("int", *FLOATS)
-EXACT_FLOAT16_WIDTH = 41
-EXACT_FLOAT16_EXPONENT = -24
+_EXACT_WIDTH = 41
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +78,13 @@ class Numerics:
     @property
     def aligned_width(self) -> int:
         """Bits of an aligned activation, sign included."""
-        return EXACT_FLOAT16_WIDTH if self.is_exact else int(self.act_width)
+        return _EXACT_WIDTH if self.is_exact else int(self.act_width)
+
+    @property
+    def exact_exponent(self) -> int:
+        """Power of two of every step where activations are exact: float16's smallest."""
+        kind = self.float_type
+        return 1 - kind.bias - kind.fraction_width
 
     @property
     def peak(self) -> int:

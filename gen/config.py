@@ -219,7 +219,7 @@ PRESETS: dict[str, EngineConfig] = {
             "max_rows": 4096,
             "max_columns": 4096,
         },
-        {"act_lanes": 8},
+        {"act_lanes": 8, "output_lanes": 4},
     ),
     # As wide as a DDR4 or HBM channel pair can feed: 4096 weight bits a cycle.
     "wide": _preset(
@@ -233,6 +233,6 @@ PRESETS: dict[str, EngineConfig] = {
             "max_rows": 16384,
             "max_columns": 16384,
         },
-        {"act_lanes": 16},
+        {"act_lanes": 16, "output_lanes": 8},
     ),
 }

@@ -5,7 +5,6 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..formats import Numerics
-from ..formats.numerics import EXACT_FLOAT16_EXPONENT
 from .floating import normalize, round_half_even, shift_right_sticky
 from .pipeline import delay
 
@@ -63,7 +62,7 @@ class SharedExponent(wiring.Component):
         m.d.comb += self.biased.eq(Mux(field == 0, -zeros, field))
         m.d.comb += self.nonfinite.eq(field == kind.exponent_mask)
         if self.numerics.is_exact:
-            m.d.comb += self.exponent.eq(EXACT_FLOAT16_EXPONENT)
+            m.d.comb += self.exponent.eq(self.numerics.exact_exponent)
         else:
             offset = 2 - bias - self.numerics.aligned_width
             m.d.comb += self.exponent.eq(Mux(self.peak == 0, 0, self.biased + offset))

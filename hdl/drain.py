@@ -1,6 +1,6 @@
-"""Finished row sums, one at a time and in order."""
+"""Finished row sums, in order."""
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -13,10 +13,12 @@ __all__ = ["Drain", "sum_layout"]
 
 
 def sum_layout(parameters: LutParameters) -> data.StructLayout:
-    """Return one row's exact sum and what it takes to convert it."""
+    """Return consecutive rows' exact sums and what it takes to convert them."""
+    count = parameters.output_lanes
     return data.StructLayout({
-        "sum": signed(parameters.sum_width),
-        "row_scale": ROW_SCALE_WIDTH,
+        "sums": data.ArrayLayout(signed(parameters.sum_width), count),
+        "row_scales": data.ArrayLayout(ROW_SCALE_WIDTH, count),
+        "present": count,  # rows past the end of the layer are not
         "exponent": signed(exponent_width(parameters.numerics)),
         "nonfinite": 1,
         "last": 1,
@@ -26,8 +28,8 @@ def sum_layout(parameters: LutParameters) -> data.StructLayout:
 class Drain(wiring.Component):
     """Reads finished rows out of the lanes: row ``n`` from lane ``n % lanes``.
 
-    One row a cycle while ``advance`` is set, without a gap within a layer. Two layers can wait, one
-    in each bank of the row sums.
+    ``output_lanes`` rows a cycle while ``advance`` is set, without a gap within a layer. Two layers
+    can wait, one in each bank of the row sums.
 
     Parameters
     ----------
@@ -49,9 +51,9 @@ class Drain(wiring.Component):
     advance : :py:`In(1)`
         Take ``o`` in this cycle.
     o : :py:`Out(sum_layout(parameters))`
-        A row.
+        Rows.
     o_valid : :py:`Out(1)`
-        Whether there is one.
+        Whether there are any.
     """
 
     done: Signal
@@ -89,7 +91,8 @@ class Drain(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        lanes = self.parameters.layout.lanes
+        count = self.parameters.output_lanes
+        parts = self.parameters.layout.lanes // count
         finished = data.StructLayout({
             "rows": self.rows.shape(),
             "exponent": self.exponent.shape(),
@@ -98,8 +101,8 @@ class Drain(wiring.Component):
         layers = [Signal(finished, name=f"layer_{bank}", reset_less=True) for bank in range(2)]
         layer = Signal(finished)
         free = Signal(2, init=0b11)
-        bank, lane = Signal(), Signal(range(lanes))
-        row, block = Signal.like(self.rows), Signal(len(self.read_row) - 1)
+        bank, part = Signal(), Signal(range(parts))
+        left, block = Signal.like(self.rows), Signal(len(self.read_row) - 1)
 
         for index in range(2):
             with m.If(self.done & (self.bank == index)):
@@ -111,16 +114,21 @@ class Drain(wiring.Component):
             self.free.eq(free),
             layer.eq(Mux(bank, layers[1], layers[0])),
             self.read_row.eq(Cat(block, bank)),
-            self.o.sum.eq(self.sums[lane]),
-            self.o.row_scale.eq(self.row_scales[lane]),
             self.o.exponent.eq(layer.exponent),
             self.o.nonfinite.eq(layer.nonfinite),
-            self.o.last.eq(row == layer.rows - 1),
+            self.o.last.eq(left <= count),
         ]
+        sums, row_scales = Value.cast(self.sums), Value.cast(self.row_scales)
+        for index in range(count):
+            m.d.comb += self.o.present[index].eq(left > index)
+        m.d.comb += Value.cast(self.o.sums).eq(sums.word_select(part, len(sums) // parts))
+        m.d.comb += Value.cast(self.o.row_scales).eq(
+            row_scales.word_select(part, len(row_scales) // parts)
+        )
 
         with m.FSM():
             with m.State("IDLE"):
-                m.d.sync += [row.eq(0), lane.eq(0)]
+                m.d.sync += [left.eq(layer.rows), part.eq(0)]
                 with m.If(~free.bit_select(bank, 1)):
                     m.d.comb += self.read.eq(1)
                     m.d.sync += block.eq(1)
@@ -128,11 +136,11 @@ class Drain(wiring.Component):
             with m.State("ROWS"):
                 m.d.comb += self.o_valid.eq(1)
                 with m.If(self.advance):
-                    m.d.sync += row.eq(row + 1)
-                    m.d.sync += lane.eq(lane + 1)
-                    with m.If(lane == lanes - 1):
+                    m.d.sync += left.eq(left - count)
+                    m.d.sync += part.eq(part + 1)
+                    with m.If(part == parts - 1):
                         m.d.comb += self.read.eq(1)
-                        m.d.sync += lane.eq(0)
+                        m.d.sync += part.eq(0)
                         m.d.sync += block.eq(block + 1)
                     with m.If(self.o.last):
                         m.d.sync += block.eq(0)

@@ -34,6 +34,8 @@ class LutParameters:
         ``dsp``: one product a cycle, for the synthesiser to map.
     act_lanes : int
         Activations in one beat of the activation stream; divides the layout's width.
+    output_lanes : int
+        Outputs in one beat of the output stream; divides the layout's lanes.
 
     Raises
     ------
@@ -47,6 +49,7 @@ class LutParameters:
     table: str = "full"
     multiply: str = "serial"
     act_lanes: int = 8
+    output_lanes: int = 1
 
     def __post_init__(self) -> None:
         if not isinstance(self.mu, int) or not 1 <= self.mu <= 8:
@@ -65,6 +68,11 @@ class LutParameters:
                 f"act_lanes must divide the {width} weights of a lane's cycle, "
                 f"not {self.act_lanes!r}"
             )
+        lanes = self.layout.lanes
+        if not isinstance(self.output_lanes, int) or self.output_lanes < 1:
+            raise ValueError(f"output_lanes must be a positive integer, not {self.output_lanes!r}")
+        if lanes % self.output_lanes:
+            raise ValueError(f"output_lanes must divide the {lanes} lanes, not {self.output_lanes}")
         if self.sum_width > MAX_SUM_WIDTH:
             raise ValueError(
                 f"The exact sum of {self.layout.max_columns} columns needs {self.sum_width} bits, "

@@ -13,8 +13,6 @@ __all__ = ["AlignedTokens", "Nonfinite", "align"]
 
 Nonfinite = Literal["raise", "nan"]
 
-# Every finite float16 is an integer times 2**-24: the exponent of an exactly kept token.
-_EXACT_EXPONENT = -24
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,8 +85,8 @@ def align(x: npt.NDArray, numerics: Numerics, *, nonfinite: Nonfinite = "raise")
 
     significand, power = _decompose(magnitude, float_type)
     if numerics.is_exact:
-        exponent = np.full(tokens, _EXACT_EXPONENT, dtype=np.int32)
-        aligned = significand << (power - _EXACT_EXPONENT)
+        exponent = np.full(tokens, numerics.exact_exponent, dtype=np.int32)
+        aligned = significand << (power - numerics.exact_exponent)
     else:
         exponent = _shared_exponent(magnitude, float_type, numerics.aligned_width)
         shift = power - exponent[:, None]

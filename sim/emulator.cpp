@@ -117,7 +117,7 @@ void lutra_run(void* handle, const Input* x, const Input* w, const Output* o,
     Source source_w{w->bytes, w->count, w->repeats, w->stride,
                     {options->seed * 6 + 3, options->stall_w}};
     Stalls stalls_o{options->seed * 6 + 5, options->stall_o};
-    uint8_t held[64];
+    uint8_t held[4096];
     bool holding = false;
 
     *result = Result{};
@@ -142,7 +142,7 @@ void lutra_run(void* handle, const Input* x, const Input* w, const Output* o,
 
         if (engine.PORT(i_x, valid) && engine.PORT(i_x, ready)) source_x.taken();
         if (engine.PORT(i_w, valid) && engine.PORT(i_w, ready)) source_w.taken();
-        uint8_t shown[64] = {};
+        uint8_t shown[4096];
         get(engine.PORT(o, payload), shown, o->stride);
         if (holding && (!engine.PORT(o, valid) || std::memcmp(shown, held, o->stride)))
             ++result->broken_handshakes;

@@ -26,12 +26,15 @@ class EngineInterface:
         Activations in one beat.
     beat_width : int
         Bits of one beat of weights.
+    output_lanes : int
+        Outputs in one beat.
     sum_width, exponent_width : int
         Bits of an ``int`` output's two parts.
     """
 
     numerics: Numerics
     act_lanes: int
+    output_lanes: int
     beat_width: int
     sum_width: int
     exponent_width: int
@@ -42,11 +45,26 @@ class EngineInterface:
         return self.act_lanes * self.numerics.element_width
 
     @property
-    def o_width(self) -> int:
-        """Bits of an output, without ``last``."""
+    def value_width(self) -> int:
+        """Bits of one output."""
         if self.numerics.output == "int":
-            return self.sum_width + self.exponent_width
+            return self.sum_width
         return DTYPES[self.numerics.output].itemsize * 8
+
+    @property
+    def o_width(self) -> int:
+        """Bits of an output beat, without ``last``."""
+        exponent = self.exponent_width if self.numerics.output == "int" else 0
+        return self.output_lanes * self.value_width + exponent
+
+    @property
+    def o_bytes(self) -> int:
+        """Bytes of an output payload."""
+        return self.o_width // 8 + 1
+
+    def output_beats(self, rows: int) -> int:
+        """Beats of one token's outputs."""
+        return -(-rows // self.output_lanes)
 
     def activations(self, x: npt.NDArray) -> npt.NDArray[np.uint8]:
         """Return the beats of M tokens.
@@ -75,7 +93,7 @@ class EngineInterface:
 
         Parameters
         ----------
-        raw : uint8 array, shape (M * rows, bytes)
+        raw : uint8 array, shape (M * output_beats(rows), bytes)
             Payloads as they came.
         rows : int
             N.
@@ -88,19 +106,29 @@ class EngineInterface:
         Raises
         ------
         :exc:`ValueError`
-            If ``last`` does not mark just the end of each token's outputs.
+            If ``last`` marks anything but the end of each token's outputs.
         """
+        beats = self.output_beats(rows)
         last = raw[:, self.o_width // 8] >> (self.o_width % 8) & 1
-        expected = np.arange(len(raw)) % rows == rows - 1
-        if not np.array_equal(last, expected):
-            raise ValueError(f"Output stream does not mark just every {rows}th element as the last")
-        if self.numerics.output != "int":
-            dtype = DTYPES[self.numerics.output]
-            return raw[:, : dtype.itemsize].copy().view(dtype).reshape(-1, rows)
-        fields = [int.from_bytes(row.tobytes(), "little") for row in raw]
-        sums = np.array([_signed(word, self.sum_width) for word in fields], dtype=np.int64)
-        exponents = [_signed(word >> self.sum_width, self.exponent_width) for word in fields]
-        return sums.reshape(-1, rows), np.array(exponents[::rows], dtype=np.int32)
+        if not np.array_equal(last, np.arange(len(raw)) % beats == beats - 1):
+            raise ValueError(f"The output stream must mark every {beats}th beat as the last")
+        if self.numerics.output == "int":
+            return self._int_outputs(raw, rows)
+        dtype = DTYPES[self.numerics.output]
+        values = raw[:, : self.output_lanes * dtype.itemsize].copy().view(dtype)
+        return values.reshape(-1, beats * self.output_lanes)[:, :rows]
+
+    def _int_outputs(
+        self, raw: npt.NDArray[np.uint8], rows: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+        words = [int.from_bytes(row.tobytes(), "little") for row in raw]
+        beats, width, lanes = self.output_beats(rows), self.sum_width, self.output_lanes
+        sums = [_signed(word >> lane * width, width) for word in words for lane in range(lanes)]
+        exponents = [_signed(word >> lanes * width, self.exponent_width) for word in words]
+        return (
+            np.array(sums, dtype=np.int64).reshape(-1, beats * lanes)[:, :rows],
+            np.array(exponents[::beats], dtype=np.int32),
+        )
 
 
 def _with_last(raw: npt.NDArray[np.uint8], width: int, *, every: int) -> npt.NDArray[np.uint8]:

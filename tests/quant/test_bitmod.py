@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+
 from lutra.formats import ValueFormat, family
 from lutra.quant import quantize
 

@@ -1,8 +1,9 @@
 import ml_dtypes
 import numpy as np
 import pytest
-from lutra.quant import Checkpoint, FileError
 from safetensors.numpy import save_file
+
+from lutra.quant import Checkpoint, FileError
 
 TENSORS = {
     "embed_tokens.weight": np.ones((9, 4), np.float32),

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from lutra.formats import QuantizedMatrix, family
 from lutra.quant import quantize, uniform_to_bcq
 

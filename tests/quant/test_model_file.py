@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lutra.formats import CATALOG, QuantizedMatrix, ValueFormat, family
-from lutra.quant import FileError, ModelFile, ModelWriter, Recipe, quantize, uniform_to_bcq
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
+
+from lutra.formats import CATALOG, QuantizedMatrix, ValueFormat, family
+from lutra.quant import FileError, ModelFile, ModelWriter, Recipe, quantize, uniform_to_bcq
 
 RECIPE = Recipe(format="bitmod4", group_size=32)
 

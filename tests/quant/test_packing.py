@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from lutra.quant.packing import pack_codes, packed_bytes, unpack_codes
 
 

@@ -3,6 +3,7 @@ import time
 import ml_dtypes
 import numpy as np
 import pytest
+
 from lutra.formats import CATALOG, ValueFormat, family
 from lutra.quant import METHODS, method_for, quantize
 from lutra.quant.value_grid import ValueGrid

@@ -3,8 +3,9 @@ import tracemalloc
 import ml_dtypes
 import numpy as np
 import pytest
-from lutra.quant import FileError, ModelFile, Recipe, quantize, quantize_file
 from safetensors.numpy import save_file
+
+from lutra.quant import FileError, ModelFile, Recipe, quantize, quantize_file
 
 RECIPE = Recipe(format="bitmod4", group_size=32)
 

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+
 from lutra.formats import CATALOG
 from lutra.quant import Recipe
 

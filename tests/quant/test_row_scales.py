@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from lutra.quant.row_scales import row_scales
 
 

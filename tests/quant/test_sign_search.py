@@ -2,6 +2,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+
 from lutra.formats import family
 from lutra.quant import quantize
 from lutra.quant.sign_search import SignSearch, _conjugate_gradients

@@ -2,6 +2,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+
 from lutra.formats import CATALOG, ValueFormat, family
 from lutra.quant.value_grid import ValueGrid
 

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+
 from lutra.formats import BinaryCodingFormat, Numerics, QuantizedMatrix, ValueFormat
 
 # Exponent bits, fraction bits.

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from lutra.formats import Numerics
 from lutra.sim import GoldenModel, random_matrix
 

@@ -2,6 +2,7 @@ import re
 
 import numpy as np
 import pytest
+
 from lutra.formats import Numerics
 from lutra.sim import DTYPES, adversarial_tokens, align, nonfinite_tokens
 

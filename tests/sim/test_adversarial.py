@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from lutra.formats import CATALOG, FLOATS, Numerics
 from lutra.sim import (
     DTYPES,

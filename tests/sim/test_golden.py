@@ -2,6 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
+
 from lutra.formats import CATALOG, FLOATS, Numerics
 from lutra.sim import (
     DTYPES,

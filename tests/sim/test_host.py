@@ -3,6 +3,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+
 from lutra.sim import add_bias, scale_tokens
 
 

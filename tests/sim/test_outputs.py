@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from lutra.formats import FLOATS
 from lutra.sim import DTYPES, convert_output
 
