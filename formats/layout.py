@@ -58,7 +58,7 @@ LAYER_HEADER = Fields(
     magic=16,
     version=8,
     flags=8,  # zero in this version
-    formats=32,
+    layout=32,
     rows=32,
     columns=32,
     blocks=32,
@@ -140,11 +140,22 @@ class StreamLayout:
         """Formats in the order of their ids in the stream."""
         return tuple(item for name in self.formats for item in family(name).members)
 
-    @property
+    @cached_property
     def fingerprint(self) -> int:
-        """CRC-32 over the formats' definitions: a stream for other formats is refused by it."""
-        text = ";".join(f"{item.name}/{item.code_width}:{item.planes}" for item in self.members)
-        return zlib.crc32(text.encode())
+        """CRC-32 that tells this layout from others: a stream packed for another is refused by it.
+
+        It covers an ASCII text: one line with ``lanes width tile_slices scale_width``, then one for
+        each member with its code width, 1 or 0 for a zero-point, and for each plane
+        ``coefficient,truth,bipolar,scale_index`` with the truth table in hexadecimal; single spaces
+        between, a line feed after each line.
+        """
+        lines = [f"{self.lanes} {self.width} {self.tile_slices} {self.scale_width}"]
+        for item in self.members:
+            planes = (
+                f"{p.coefficient},{p.truth:x},{int(p.bipolar)},{p.scale_index}" for p in item.planes
+            )
+            lines.append(f"{item.code_width} {int(item.has_zero_point)} {' '.join(planes)}")
+        return zlib.crc32("".join(f"{line}\n" for line in lines).encode("ascii"))
 
     @property
     def beat_width(self) -> int:

@@ -162,7 +162,7 @@ class _Packer:
             magic=LAYER_MAGIC,
             version=STREAM_VERSION,
             flags=0,
-            formats=self.layout.fingerprint,
+            layout=self.layout.fingerprint,
             rows=self.matrix.rows,
             columns=self.matrix.columns,
             blocks=self.blocks,

@@ -48,7 +48,7 @@ class LutEngine(wiring.Component):
         Outputs; ``last`` ends a layer.
     clear : :py:`In(1)`
         Forget everything, as reset does.
-    status : :py:`Out(Status)`
+    status : :py:`Out(Status())`
         Error code, non-finite activations seen, work under way.
     """
 
@@ -71,7 +71,7 @@ class LutEngine(wiring.Component):
             "i_w": In(stream.Signature(weight_layout(parameters))),
             "o": Out(stream.Signature(output_layout(parameters))),
             "clear": In(1),
-            "status": Out(Status),
+            "status": Out(Status()),
         })
 
     def elaborate(self, platform: object) -> Module:

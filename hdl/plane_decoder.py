@@ -1,5 +1,7 @@
 """From codes to the digit plane that one cycle looks up."""
 
+from typing import Any
+
 from amaranth import Cat, Const, Module, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
@@ -119,7 +121,7 @@ class PlaneDecoder(wiring.Component):
             "has_zero": 1,
         })
 
-    def _steps(self, functions: list) -> list[dict[str, int]]:
+    def _steps(self, functions: list) -> list[Any]:
         """Table contents; a step beyond a format's planes has coefficient zero."""
         layout, coefficients = self.parameters.layout, self.parameters.coefficients
         step_count = 1 << len(self.step)

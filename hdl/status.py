@@ -12,7 +12,7 @@ class Error(enum.Enum, shape=3):
     VERSION = 1
     """No layer or tile header where one was due, or one of another version."""
     FORMAT = 2
-    """The stream was packed for other formats, or a record names none."""
+    """The stream was packed for another layout or other formats, or a record names none."""
     SIZE = 3
     """N or K is zero or over the engine's limit, or the header's numbers disagree."""
     LENGTH = 4
@@ -23,13 +23,12 @@ class Error(enum.Enum, shape=3):
     """An activation is not finite and the output type has no NaN."""
 
 
-class Status(data.Struct):
-    """Status of an engine.
+class Status(data.StructLayout):
+    """Layout of an engine's status.
 
     ``error`` sticks until cleared; so does ``nonfinite``, set when a token with an infinity or NaN
     was computed. ``busy`` is set while anything received has not been answered.
     """
 
-    error: Error
-    nonfinite: 1
-    busy: 1
+    def __init__(self) -> None:
+        super().__init__({"error": Error, "nonfinite": 1, "busy": 1})

@@ -189,7 +189,7 @@ class Unpack(wiring.Component):
             spare_columns = header.tiles * layout.tile_columns - header.columns
             with m.If((header.magic != LAYER_MAGIC) | (header.version != STREAM_VERSION)):
                 m.d.comb += self._found.eq(Error.VERSION)
-            with m.Elif(header.formats != layout.fingerprint):
+            with m.Elif(header.layout != layout.fingerprint):
                 m.d.comb += self._found.eq(Error.FORMAT)
             with m.Elif(
                 (header.rows == 0)
