@@ -12,6 +12,8 @@ import tomli_w
 
 from ..formats import Numerics, StreamLayout
 from ..hdl import LutParameters
+from ..hdl.align import exponent_width
+from ..sim import EngineInterface
 
 __all__ = ["PRESETS", "ConfigurationError", "EngineConfig", "load_config"]
 
@@ -50,6 +52,19 @@ class EngineConfig:
             )
         if self.engine != "lut":
             raise ConfigurationError(f"Engine must be 'lut', not {self.engine!r}")
+
+    @property
+    def interface(self) -> EngineInterface:
+        """Widths of the engine's streams, as drivers need them."""
+        parameters = self.parameters
+        return EngineInterface(
+            numerics=parameters.numerics,
+            act_lanes=parameters.act_lanes,
+            output_lanes=parameters.output_lanes,
+            beat_width=parameters.layout.beat_width,
+            sum_width=parameters.sum_width,
+            exponent_width=exponent_width(parameters.numerics),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain data: TOML's tables."""

@@ -2,8 +2,8 @@
 
 from .blackbox import Blackbox
 from .engine import LutEngine
-from .lane import Lane
+from .lane import Lane, LaneSchedule
 from .parameters import LutParameters
 from .status import Error, Status
 
-__all__ = ["Blackbox", "Error", "Lane", "LutEngine", "LutParameters", "Status"]
+__all__ = ["Blackbox", "Error", "Lane", "LaneSchedule", "LutEngine", "LutParameters", "Status"]

@@ -11,7 +11,7 @@ from .drain import sum_layout
 from .parameters import LutParameters
 from .pipeline import delay
 
-__all__ = ["ConvertOutput", "output_layout"]
+__all__ = ["ConvertOutput", "output_latency", "output_layout"]
 
 
 def output_layout(parameters: LutParameters) -> data.StructLayout:
@@ -27,6 +27,11 @@ def output_layout(parameters: LutParameters) -> data.StructLayout:
             "last": 1,
         })
     return data.StructLayout({"values": data.ArrayLayout(FLOATS[kind].width, count), "last": 1})
+
+
+def output_latency(parameters: LutParameters) -> int:
+    """Return the cycles from row sums to numbers."""
+    return 1 if parameters.numerics.output == "int" else ConvertRow.LATENCY
 
 
 class ConvertOutput(wiring.Component):
@@ -65,7 +70,7 @@ class ConvertOutput(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycles from row sums to numbers."""
-        return 1 if self.parameters.numerics.output == "int" else ConvertRow.LATENCY
+        return output_latency(self.parameters)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -1,6 +1,7 @@
 """The LUT engine: activations and weights in, one layer's outputs out."""
 
 from collections.abc import Callable
+from typing import Any
 
 from amaranth import Module, ResetInserter, Signal
 from amaranth.lib import data, stream, wiring
@@ -62,7 +63,7 @@ class LutEngine(wiring.Component):
         self,
         *,
         parameters: LutParameters,
-        make_lane: Callable[[], wiring.Component] | None = None,
+        make_lane: Callable[[], Any] | None = None,
     ) -> None:
         self.parameters = parameters
         self._make_lane = make_lane or (lambda: Lane(parameters=parameters))

@@ -4,16 +4,28 @@ from .activations import AlignedTokens, align
 from .adversarial import adversarial_tokens, nonfinite_tokens
 from .adversarial_matrices import adversarial_matrices, random_matrix
 from .dtypes import DTYPES
+from .emulator import EmulatedRun, Emulator
 from .golden import GoldenModel
+from .handshake import ProtocolError, Sink, Source, StallPattern
 from .host import add_bias, scale_tokens
+from .interface import EngineInterface
 from .outputs import convert_output
 from .product import ExactProduct, exact_product
+from .verilator import ToolError
 
 __all__ = [
     "DTYPES",
     "AlignedTokens",
+    "EmulatedRun",
+    "Emulator",
+    "EngineInterface",
     "ExactProduct",
     "GoldenModel",
+    "ProtocolError",
+    "Sink",
+    "Source",
+    "StallPattern",
+    "ToolError",
     "add_bias",
     "adversarial_matrices",
     "adversarial_tokens",

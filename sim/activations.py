@@ -14,7 +14,6 @@ __all__ = ["AlignedTokens", "Nonfinite", "align"]
 Nonfinite = Literal["raise", "nan"]
 
 
-
 @dataclass(frozen=True, slots=True, eq=False)
 class AlignedTokens:
     """Activations on a grid of one step a token: ``x[m, k]`` becomes ``X[m, k] * 2**exponent[m]``.

@@ -1,0 +1,172 @@
+"""Layers through hardware, compared with the golden model."""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..formats import Numerics, PackedLayer, QuantizedMatrix, pack
+from ..sim import DTYPES
+from .backends import Backend, NumpyBackend
+from .config import EngineConfig
+
+__all__ = ["LayerComparison", "compare_layer", "count_mismatches", "random_tokens", "summarize"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerComparison:
+    """One layer's outputs against the golden model's.
+
+    Parameters
+    ----------
+    layer : str
+        Its name.
+    format : str
+        Formats of its groups, with a ``+`` between them.
+    rows, columns, tokens : int
+        N, K and M.
+    outputs, mismatches : int
+        Numbers compared, and those of them that differ in any bit.
+    cycles : int or None
+        Clock cycles of all tokens; None without a clock.
+    useful_cycles : float
+        Cycles that the same lanes would take if each looked up a plane of a real row every cycle.
+    stream_bits : int
+        Bits of the weight stream, headers, padding and checksums included.
+    seconds : float
+        Time of the back end.
+    """
+
+    layer: str
+    format: str
+    rows: int
+    columns: int
+    tokens: int
+    outputs: int
+    mismatches: int
+    cycles: int | None
+    useful_cycles: float
+    stream_bits: int
+    seconds: float
+
+    @property
+    def utilisation(self) -> float | None:
+        """Share of lane cycles that did useful work."""
+        return self.useful_cycles / self.cycles if self.cycles else None
+
+
+def compare_layer(
+    name: str,
+    matrix: QuantizedMatrix,
+    x: npt.NDArray,
+    *,
+    config: EngineConfig,
+    backend: Backend,
+    packed: PackedLayer | None = None,
+) -> LayerComparison:
+    """Run a layer and compare every output bit with the golden model.
+
+    Parameters
+    ----------
+    name : str
+        The layer's name.
+    matrix : QuantizedMatrix
+        The layer.
+    x : array of the activation type, shape (M, K)
+        Tokens.
+    config : EngineConfig
+        The engine.
+    backend : Backend
+        What runs it.
+    packed : PackedLayer, optional
+        The layer packed for the engine, if at hand.
+
+    Raises
+    ------
+    :exc:`ValueError`
+        If the configuration was not made for such a layer.
+    :exc:`EngineError`
+        If the engine stops or does not answer.
+    """
+    packed = packed or pack(matrix, config.parameters.layout)
+    golden = NumpyBackend(config, lambda *_: None).run(matrix, x).outputs
+    start = time.perf_counter()
+    run = backend.run(matrix, x, packed=packed)
+    seconds = time.perf_counter() - start
+    used = np.unique(matrix.format_ids)
+    return LayerComparison(
+        layer=name,
+        format="+".join(matrix.members[index].name for index in used),
+        rows=matrix.rows,
+        columns=matrix.columns,
+        tokens=len(x),
+        outputs=matrix.rows * len(x),
+        mismatches=count_mismatches(run.outputs, golden),
+        cycles=run.cycles,
+        useful_cycles=packed.useful_cycles * len(x),
+        stream_bits=packed.bits,
+        seconds=seconds,
+    )
+
+
+def count_mismatches(got: Any, wanted: Any) -> int:
+    """Count the outputs that differ in any bit; both may be pairs of sums and exponents."""
+    if isinstance(wanted, tuple):
+        differs = (got[0] != wanted[0]) | (got[1] != wanted[1])[:, None]
+    else:
+        size = wanted.dtype.itemsize
+        bits = [np.ascontiguousarray(a).view(np.uint8).reshape(-1, size) for a in (got, wanted)]
+        differs = (bits[0] != bits[1]).any(axis=1)
+    return int(differs.sum())
+
+
+def random_tokens(numerics: Numerics, count: int, columns: int, *, seed: int) -> npt.NDArray:
+    """Return normally distributed activations of the type an engine takes, ``(count, columns)``."""
+    rng = np.random.default_rng(seed)
+    if not numerics.is_float:
+        return rng.integers(-128, 128, (count, columns), dtype=np.int8)
+    return rng.standard_normal((count, columns)).astype(DTYPES[numerics.activation])
+
+
+def summarize(comparisons: Iterable[LayerComparison], *, sim: str) -> dict[str, Any]:
+    """Add up comparisons to what ``lutra simulate --json`` prints."""
+    layers = list(comparisons)
+    weights = sum(item.rows * item.columns for item in layers)
+    clocked = all(item.cycles is not None for item in layers)
+    cycles = sum(item.cycles or 0 for item in layers) if clocked else None
+    useful = sum(item.useful_cycles for item in layers)
+    mismatches = sum(item.mismatches for item in layers)
+    return {
+        "bit_exact": mismatches == 0,
+        "mismatches": mismatches,
+        "outputs": sum(item.outputs for item in layers),
+        "cycles": cycles,
+        "useful_cycles": useful,
+        "utilisation": useful / cycles if cycles else None,
+        "bits_per_weight": sum(item.stream_bits for item in layers) / weights,
+        "seconds": sum(item.seconds for item in layers),
+        "sim": sim,
+        "format": "+".join(dict.fromkeys(_names(layers))),
+        "layers": [
+            {
+                "layer": item.layer,
+                "rows": item.rows,
+                "columns": item.columns,
+                "tokens": item.tokens,
+                "format": item.format,
+                "mismatches": item.mismatches,
+                "cycles": item.cycles,
+                "utilisation": item.utilisation,
+                "bits_per_weight": item.stream_bits / (item.rows * item.columns),
+            }
+            for item in layers
+        ],
+    }
+
+
+def _names(layers: list[LayerComparison]) -> Iterator[str]:
+    for item in layers:
+        yield from item.format.split("+")
