@@ -352,12 +352,10 @@ def simulate_command(
         raise ValueError(f"--tokens must be at least 1, not {tokens}")
     if model_path is not None:
         model = ModelFile(model_path)
-        layers = [
-            (name, lambda name=name: model.layer(name)) for name in select_layers(model, patterns)
-        ]
+        names, load = select_layers(model, patterns), model.layer
     else:
         matrix = _random_layer(str(shape), format_name, group_size, seed)
-        layers = [("random", lambda: matrix)]
+        names, load = ["random"], lambda _: matrix
 
     comparisons = []
     with progress_bar() as progress:
