@@ -1,0 +1,50 @@
+# A thin front door: every recipe is a line that one could type. `make` alone lists the targets.
+
+PYTHON ?= python3
+CONFIG ?= small
+BUILD  ?= build
+JOBS   ?= 2
+BIN    := .venv/bin
+READY  := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all cocotb lint types verilog bench clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: $(READY) ## prepare .venv with everything; costs nothing the second time
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: setup ## a small language model on simulated hardware, bit for bit
+	$(BIN)/python examples/tinylm/demo.py --config $(CONFIG) --build $(BUILD)/demo
+
+test: setup ## the whole test suite but the slow tests
+	$(BIN)/python -m pytest -n $(JOBS) -m 'not slow'
+
+test-all: setup ## the slow tests as well
+	$(BIN)/python -m pytest -n $(JOBS)
+
+cocotb: setup ## the cocotb benches only
+	$(BIN)/python -m pytest -n $(JOBS) tests/cocotb
+
+lint: setup ## ruff, rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## pyright
+	$(BIN)/pyright
+
+verilog: setup ## generate CONFIG (default small) into BUILD (default build)
+	$(BIN)/lutra generate $(CONFIG) --output $(BUILD)/$(CONFIG)
+
+bench: setup ## utilisation and speed, measured here
+	$(BIN)/python bench/engine.py
+
+clean: ## remove build products; keeps .venv
+	rm -rf $(BUILD) .pytest_cache .ruff_cache .hypothesis sim_build
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
