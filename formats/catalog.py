@@ -85,12 +85,11 @@ def _families():
         "-1, 0, +1",
     )
     for width in range(1, 5):
-        yield _plain(
-            BinaryCodingFormat(f"bcq{width}", width), f"{width} signs, each with its own scale"
-        )
+        signs = "a sign with its scale" if width == 1 else f"{width} signs, each with its own scale"
+        yield _plain(BinaryCodingFormat(f"bcq{width}", width), signs)
         yield _plain(
             BinaryCodingFormat(f"bcq{width}_asym", width, offset=True),
-            f"{width} signs, each with its own scale, and an offset",
+            f"{signs}, and an offset",
         )
     yield _plain(
         ValueFormat(

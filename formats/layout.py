@@ -127,6 +127,11 @@ class StreamLayout:
                 f"lanes * width must be at least {CRC_WIDTH} bits for the checksum, "
                 f"not {self.beat_width}"
             )
+        if self.max_tiles >> LAYER_HEADER["tiles"]:
+            raise ValueError(
+                f"max_columns {self.max_columns} makes {self.max_tiles} tiles of "
+                f"{self.tile_columns} columns, over the stream's 65535; use wider tiles"
+            )
         if not self.formats:
             raise ValueError(f"formats must name at least one format, not {self.formats!r}")
         if len(set(self.formats)) != len(self.formats):

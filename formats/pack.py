@@ -89,7 +89,8 @@ class _Packer:
             layout.tile_slices if matrix.groups == 1 else layout.segment_slices(matrix.group_size)
         )
         ids = np.array([layout.members.index(item) for item in matrix.members], dtype=np.uint8)
-        self.format_ids = self._pad_rows(ids[matrix.format_ids])
+        # Rows of padding take the last row's formats, so that they cost no wider codes.
+        self.format_ids = self._pad_rows(ids[matrix.format_ids], like_last=True)
         self.scales = self._pad_rows(matrix.scales)
         self.zeros = self._pad_rows(matrix.zeros)
 
@@ -137,10 +138,12 @@ class _Packer:
                 f"configuration has {layout.scale_width}"
             )
 
-    def _pad_rows(self, array: npt.NDArray) -> npt.NDArray:
-        """Add rows of zeros up to whole blocks and split the row axis into (blocks, lanes)."""
+    def _pad_rows(self, array: npt.NDArray, *, like_last: bool = False) -> npt.NDArray:
+        """Add rows of zeros, or like the last, up to whole blocks; split into (blocks, lanes)."""
         lanes = self.layout.lanes
         padded = np.zeros((self.blocks * lanes, *array.shape[1:]), dtype=array.dtype)
+        if like_last:
+            padded[:] = array[-1]
         padded[: len(array)] = array
         return padded.reshape(self.blocks, lanes, *array.shape[1:])
 

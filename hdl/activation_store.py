@@ -23,6 +23,9 @@ def token_layout(parameters: LutParameters) -> data.StructLayout:
     """Return what is known of a token once it has been received."""
     return data.StructLayout({
         "beats": range(parameters.max_act_beats + 2),
+        "used": range(
+            parameters.act_lanes + 1
+        ),  # of the last beat, up to its last non-zero element
         "biased": signed(exponent_width(parameters.numerics)),
         "exponent": signed(exponent_width(parameters.numerics)),
         "nonfinite": 1,
@@ -45,6 +48,8 @@ class ActivationStore(wiring.Component):
     -------
     i : :py:`In(stream.Signature(activation_layout(parameters)))`
         Activations; unused elements of the last beat are to be zero.
+    occupied : :py:`Out(1)`
+        Whether any beat is kept.
     ready : :py:`Out(1)`
         Whether ``token`` describes a token that may be read.
     token : :py:`Out(token_layout(parameters))`
@@ -66,6 +71,7 @@ class ActivationStore(wiring.Component):
     """
 
     i: stream.Interface
+    occupied: Signal
     ready: Signal
     token: data.View
     read: Signal
@@ -81,6 +87,7 @@ class ActivationStore(wiring.Component):
         aligned = data.ArrayLayout(signed(parameters.numerics.aligned_width), parameters.act_lanes)
         super().__init__({
             "i": In(stream.Signature(activation_layout(parameters))),
+            "occupied": Out(1),
             "ready": Out(1),
             "token": Out(token_layout(parameters)),
             "read": In(1),
@@ -137,6 +144,7 @@ class ActivationStore(wiring.Component):
 
         # Show the oldest token and read it.
         m.d.comb += [
+            self.occupied.eq(full.any() | (count != 0)),
             self.ready.eq(known.bit_select(read_bank, 1)),
             self.token.eq(Mux(read_bank, tokens[1], tokens[0])),
             read.addr.eq(Cat(self.read_beat[:beat_bits], read_bank)),
@@ -157,6 +165,7 @@ class ActivationStore(wiring.Component):
         """Work out the description of the token that ended one cycle ago."""
         described = Signal(token_layout(self.parameters))
         m.d.comb += described.beats.eq(delay(m, count + 1, 1, name="beats"))
+        m.d.comb += described.used.eq(delay(m, self._used(m), 1, name="used"))
         if not self.parameters.numerics.is_float:
             return described
 
@@ -178,6 +187,16 @@ class ActivationStore(wiring.Component):
             described.nonfinite.eq(shared.nonfinite),
         ]
         return described
+
+    def _used(self, m: Module) -> Value:
+        """Count the elements of the beat at hand up to its last non-zero one."""
+        used = Signal(range(self.parameters.act_lanes + 1))
+        for lane in range(self.parameters.act_lanes):
+            element = self.i.payload.elements[lane]
+            # The zero of a float has a sign, which does not count.
+            with m.If(element[:-1].any() if self.parameters.numerics.is_float else element.any()):
+                m.d.comb += used.eq(lane + 1)
+        return used
 
     def _aligned(self, m: Module, lane: int, element: Value) -> Value:
         if not self.parameters.numerics.is_float:

@@ -34,7 +34,7 @@ class ConvertRow(wiring.Component):
     sum : :py:`In(signed(sum_width))`
         Exact row sum.
     row_scale : :py:`In(32)`
-        Row scale, float32, finite.
+        Row scale, float32; one that is not finite gives a quiet NaN.
     exponent : :py:`In(signed(exponent_width(numerics)))`
         The token's.
     nonfinite : :py:`In(1)`
@@ -70,7 +70,8 @@ class ConvertRow(wiring.Component):
         token_1 = delay(m, self.exponent, 1, name="token")
         negative_1 = delay(m, (self.sum < 0) ^ self.row_scale[-1], 1, name="negative")
         zero_1 = delay(m, (self.sum == 0) | (self.row_scale[:-1] == 0), 1, name="zero")
-        nonfinite_6 = delay(m, self.nonfinite, 6, name="nonfinite")
+        no_scale = self.row_scale[_FLOAT32.fraction_width : -1] == _FLOAT32.exponent_mask
+        nonfinite_6 = delay(m, self.nonfinite | no_scale, 6, name="nonfinite")
 
         kept, half, rest, sum_exponent = self._normalized_sum(m, magnitude_1)
         scale, scale_exponent = self._normalized_scale(m, scale_1)

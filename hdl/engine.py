@@ -104,7 +104,10 @@ class LutEngine(wiring.Component):
             self.status.error.eq(unpack.error),
             self.status.nonfinite.eq(nonfinite),
             self.status.busy.eq(
-                unpack.busy | store.ready | ~idle | (drain.free != 0b11) | convert.busy
+                (~stopped & (unpack.busy | store.occupied | builder.occupied))
+                | ~idle
+                | (drain.free != 0b11)
+                | convert.busy
             ),
         ]
         with core.If(store.too_long):

@@ -4,6 +4,7 @@ from amaranth import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..formats import StreamLayout
 from ..formats.layout import ROW_SCALE_WIDTH
 from .accumulator import RowAccumulator, row_address_width
 from .lookup import Lookup, slice_address_width, table_write_layout
@@ -30,7 +31,7 @@ def fill_layout(parameters: LutParameters) -> data.StructLayout:
     })
 
 
-def shape_layout(layout) -> data.StructLayout:
+def shape_layout(layout: StreamLayout) -> data.StructLayout:
     """Return what a lane tells of the record whose header it has taken up.
 
     Thermometer codes, so that the largest over all lanes is their OR: bit ``i`` is set if the
@@ -39,7 +40,7 @@ def shape_layout(layout) -> data.StructLayout:
     return data.StructLayout({
         "code_bits": max(1, layout.max_code_width - 1),
         "planes": max(1, layout.max_planes - 1),
-        "unknown": 1,  # the header names no format
+        "unknown": 1,  # the header names no format, or the one scale that has no negative
     })
 
 
@@ -202,7 +203,7 @@ class Lane(wiring.Component):
                 with m.Case(record):
                     bits = batch[record * header_shape.size : (record + 1) * header_shape.size]
                     m.d.sync += header.eq(bits)
-        m.d.comb += self.shape.eq(_shape_of(m, header.format, layout))
+        m.d.comb += self.shape.eq(_shape_of(m, header, layout))
 
         # The last code bit goes straight on with those kept before it.
         due_codes = Signal(data.ArrayLayout(layout.width, layout.max_code_width), reset_less=True)
@@ -286,14 +287,18 @@ class Lane(wiring.Component):
         return group, fire, clear
 
 
-def _shape_of(m: Module, number_format: Value, layout) -> data.View:
-    """Look up a format's thermometer codes."""
+def _shape_of(m: Module, header: data.View, layout: StreamLayout) -> data.View:
+    """Look up the thermometer codes of a header's format, and check the header."""
     shape = Signal(shape_layout(layout))
-    with m.Switch(number_format):
+    with m.Switch(header.format):
         for index, item in enumerate(layout.members):
             with m.Case(index):
                 m.d.comb += shape.code_bits.eq((1 << (item.code_width - 1)) - 1)
                 m.d.comb += shape.planes.eq((1 << (len(item.planes) - 1)) - 1)
         with m.Default():
+            m.d.comb += shape.unknown.eq(1)
+    # Widths are derived for magnitudes below 2^scale_width; this one would be over them.
+    for index in range(layout.scale_count):
+        with m.If(header[f"scale_{index}"] == -(1 << layout.scale_width)):
             m.d.comb += shape.unknown.eq(1)
     return shape

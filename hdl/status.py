@@ -10,13 +10,13 @@ class Error(enum.Enum, shape=3):
 
     NONE = 0
     VERSION = 1
-    """No layer or tile header where one was due, or one of another version."""
+    """No layer or tile header where one was due, or one of another version or with flags."""
     FORMAT = 2
-    """The stream was packed for another layout or other formats, or a record names none."""
+    """The stream was packed for another layout, or a record names no format or a scale too far."""
     SIZE = 3
     """N or K is zero or over the engine's limit, or the header's numbers disagree."""
     LENGTH = 4
-    """A stream is longer or shorter than its header says, or the two streams disagree."""
+    """A stream is longer or shorter than its header says, or than the other stream needs."""
     CRC = 5
     """A checksum differs."""
     NONFINITE = 6
@@ -27,7 +27,8 @@ class Status(data.StructLayout):
     """Layout of an engine's status.
 
     ``error`` sticks until cleared; so does ``nonfinite``, set when a token with an infinity or NaN
-    was computed. ``busy`` is set while anything received has not been answered.
+    was computed. ``busy`` is set while anything received has not been answered; after an error,
+    while outputs of earlier layers are still to come.
     """
 
     def __init__(self) -> None:

@@ -25,6 +25,8 @@ class TableBuilder(wiring.Component):
 
     Members
     -------
+    occupied : :py:`Out(1)`
+        Whether any tables are being built or kept.
     token_ready, token, release
         The activation store's oldest token.
     read, read_beat, aligned, aligned_valid
@@ -47,6 +49,7 @@ class TableBuilder(wiring.Component):
         The sum, combinationally.
     """
 
+    occupied: Signal
     token_ready: Signal
     token: data.View
     release: Signal
@@ -67,6 +70,7 @@ class TableBuilder(wiring.Component):
         self.parameters = parameters
         aligned = data.ArrayLayout(signed(parameters.numerics.aligned_width), parameters.act_lanes)
         super().__init__({
+            "occupied": Out(1),
             "token_ready": In(1),
             "token": In(token_layout(parameters)),
             "release": Out(1),
@@ -159,6 +163,7 @@ class TableBuilder(wiring.Component):
                 m.d.sync += free[index].eq(1)
         with m.If(built):
             m.d.sync += bank.eq(~bank)
+        m.d.comb += self.occupied.eq(~free.all())
         m.d.comb += self.filled.eq(filled.bit_select(self.bank, 1))
         m.d.comb += self.filled_token.eq(Mux(self.bank, tokens[1], tokens[0]))
         return free.bit_select(bank, 1)

@@ -187,7 +187,11 @@ class Unpack(wiring.Component):
             header = self._layer
             spare_rows = header.blocks * layout.lanes - header.rows
             spare_columns = header.tiles * layout.tile_columns - header.columns
-            with m.If((header.magic != LAYER_MAGIC) | (header.version != STREAM_VERSION)):
+            with m.If(
+                (header.magic != LAYER_MAGIC)
+                | (header.version != STREAM_VERSION)
+                | (header.flags != 0)
+            ):
                 m.d.comb += self._found.eq(Error.VERSION)
             with m.Elif(header.layout != layout.fingerprint):
                 m.d.comb += self._found.eq(Error.FORMAT)
@@ -230,7 +234,7 @@ class Unpack(wiring.Component):
         with m.State("TILE_CHECK"):
             header, last = self._tile, self._columns_left <= layout.tile_columns
             spare = header.slices * layout.width - self._columns_left
-            with m.If(header.magic != TILE_MAGIC):
+            with m.If((header.magic != TILE_MAGIC) | (header.flags != 0)):
                 m.d.comb += self._found.eq(Error.VERSION)
             with m.Elif(
                 (header.index != self._tile_index)
@@ -251,7 +255,7 @@ class Unpack(wiring.Component):
             self._codes(m)
         with m.State("TILE_CRC"):
             m.d.comb += self._expect_last.eq(self._last_tile)
-            with m.If(self._beats != self._tile.beats):
+            with m.If(self._take & (self._beats != self._tile.beats)):
                 m.d.comb += self._found.eq(Error.LENGTH)
             with m.If(self._checksum(m)):
                 m.d.sync += self._tile_index.eq(self._tile_index + 1)
@@ -340,7 +344,8 @@ class Unpack(wiring.Component):
         spare = self.token.beats * self.parameters.act_lanes - self._layer.columns
         with m.If(self.filled & (self._tile_index == 0)):
             m.d.sync += self.layer_token.eq(self.token)
-            with m.If(~_within(spare, self.parameters.act_lanes)):
+            excess = self.token.used + spare > self.parameters.act_lanes
+            with m.If(~_within(spare, self.parameters.act_lanes) | excess):
                 m.d.comb += self._found.eq(Error.LENGTH)
             if self.parameters.numerics.output == "int":
                 with m.Elif(self.token.nonfinite):

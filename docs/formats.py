@@ -1,0 +1,144 @@
+"""Write ``docs/formats.md`` from the catalogue: ``.venv/bin/python docs/formats.py``."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lutra.formats import CATALOG, BinaryCodingFormat, Family, NumberFormat, Plane, ValueFormat
+
+PAGE = Path(__file__).with_suffix(".md")
+
+_HEADING = """\
+# Number formats
+
+<!-- Made by docs/formats.py from formats/catalog.py. Edit those, not this. -->
+
+Every number format that Lutra knows. A **family** is what recipes, configurations and the command
+line name; each group of weights has one of its **formats**. What a code, a scale and a zero-point
+mean for a weight is in [arithmetic.md](arithmetic.md), section 2. `lutra formats NAME` shows one
+family on the terminal.
+
+Values are integers: multiples of the format's step, which only says how they relate to the format's
+definition. Quantisers choose scales for the integers.
+"""
+
+_FAMILIES = """\
+## Families
+
+- *planes*: digit planes of a format, each a cycle of the LUT engine for one slice
+- *terms*: most signed powers of two in a value
+- *scales*: integers that scale one group
+"""
+
+_VALUES = """\
+## Value formats
+
+Values of codes 0, 1, 2, and so on. Quantisers do not produce the codes in the column *unused*, so
+that the range stays symmetric; they decode like all others.
+"""
+
+_PLANES = """\
+## Planes of value formats
+
+A value is the sum of the coefficients whose digit is 1. For code `c` the digit is bit `c` of the
+truth table, given in hexadecimal; `bit 0` stands for the table that has bit 0 of every code, and so
+on. Planes are found by a search for the shortest exact list (`formats/planes.py`). The order is the
+engine's, and that of the [weight stream's fingerprint](weight-stream.md#fingerprint).
+"""
+
+_SIGNS = """\
+## Binary-coding formats
+
+Every bit of a code is a sign, +1 for 1 and -1 for 0, with a scale of its own. An offset is a plane
+whose truth table is all ones, with one more scale. All planes are bipolar, all coefficients 1.
+"""
+
+
+def page() -> str:
+    """Return the page's text."""
+    members = [item for family in CATALOG.values() for item in family.members]
+    values = [item for item in members if isinstance(item, ValueFormat)]
+    signs = [item for item in members if isinstance(item, BinaryCodingFormat)]
+    parts = [
+        _HEADING,
+        _FAMILIES,
+        _table(
+            ("family", "code bits", "formats", "planes", "terms", "scales", "zero-point", "is"),
+            map(_family_row, CATALOG.values()),
+        ),
+        _VALUES,
+        _table(("format", "values", "step", "unused", "source"), map(_value_row, values)),
+        _PLANES,
+        _table(("format", "planes"), ((f"`{item.name}`", _planes(item)) for item in values)),
+        _SIGNS,
+        _table(("format", "planes", "source"), map(_sign_row, signs)),
+    ]
+    return "\n".join(parts)
+
+
+def _table(columns: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def _family_row(family: Family) -> Sequence[str]:
+    members = family.members
+    return (
+        f"`{family.name}`",
+        str(family.code_width),
+        str(len(members)),
+        _range([len(item.planes) for item in members]),
+        _range([_most_terms(item) for item in members if isinstance(item, ValueFormat)]),
+        _range([item.scale_count for item in members]),
+        "yes" if any(item.has_zero_point for item in members) else "",
+        family.summary,
+    )
+
+
+def _value_row(item: ValueFormat) -> Sequence[str]:
+    step = f"2^{item.grid_exponent}" if item.grid_exponent else "1"
+    unused = ", ".join(map(str, item.unused))
+    return f"`{item.name}`", _listed(item.values), step, unused, item.source
+
+
+def _sign_row(item: BinaryCodingFormat) -> Sequence[str]:
+    planes = (f"scale {p.scale_index} · {_digit(p, item.code_width)}" for p in item.planes)
+    return f"`{item.name}`", ", ".join(planes), item.source
+
+
+def _most_terms(item: ValueFormat) -> int:
+    return max(map(len, item.terms))
+
+
+def _range(numbers: list[int]) -> str:
+    low, high = min(numbers, default=0), max(numbers, default=0)
+    return f"{low} to {high}" if low < high else str(high) if numbers else ""
+
+
+def _listed(values: Sequence[int]) -> str:
+    """List values; runs of more than six that count up by one are shortened."""
+    runs: list[list[int]] = []
+    for value in values:
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    texts = (f"{r[0]} … {r[-1]}" if len(r) > 6 else ", ".join(map(str, r)) for r in runs)
+    return ", ".join(texts)
+
+
+def _planes(item: NumberFormat) -> str:
+    return ", ".join(f"{p.coefficient} · {_digit(p, item.code_width)}" for p in item.planes)
+
+
+def _digit(plane: Plane, code_width: int) -> str:
+    codes = range(1 << code_width)
+    if plane.truth == (1 << len(codes)) - 1:
+        return "ones"
+    for bit in range(code_width):
+        if plane.truth == sum((code >> bit & 1) << code for code in codes):
+            return f"bit {bit}"
+    return f"`{plane.truth:0{len(codes) // 4}x}`"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
