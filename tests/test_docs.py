@@ -200,7 +200,7 @@ class PagePacker:
         beats = self._header(
             (0x754C, 16),
             (1, 8),
-            (self.fill(8), 8),
+            (0, 8),
             (self._fingerprint(), 32),
             (self.rows, 32),
             (self.columns, 32),
@@ -218,7 +218,7 @@ class PagePacker:
             first = tile * self.tile_slices
             last = min(first + self.tile_slices, self.slices)
             payload = self._payload(first, last)
-            fields = (0x6954, 16), (tile, 16), (last - first, 16), (self.fill(16), 16)
+            fields = (0x6954, 16), (tile, 16), (last - first, 16), (0, 16)
             beats += self._section(self._header(*fields, (len(payload), 32)) + payload)
         return beats
 
@@ -290,27 +290,26 @@ class PagePacker:
         return self._side_by_side(words, count)
 
     def _format_of(self, n: int, k: int):
-        """Format of a weight; of padding rows the one with id 0."""
-        if n >= self.rows:
-            return self.members[0]
-        return self.matrix.members[self.matrix.format_ids[n, k // self.matrix.group_size]]
+        """Format of a weight; padding rows have the last row's."""
+        row = min(n, self.rows - 1)
+        return self.matrix.members[self.matrix.format_ids[row, k // self.matrix.group_size]]
 
     def _record_header(self, n: int, start: int) -> int:
-        if n >= self.rows:
-            return self.fill(self.header_bits - self.format_bits) << self.format_bits
+        padding = n >= self.rows
         group = start * self.width // self.matrix.group_size
         item = self._format_of(n, start * self.width)
         word, position = self.members.index(item), self.format_bits
         for index in range(self.scales):
             bits = self.scale_width + 1
-            scale = self.fill(bits)
-            if index < item.scale_count:
+            scale = self.fill(bits - 1)  # any but the one that is refused
+            if index < item.scale_count and not padding:
                 scale = int(self.matrix.scales[n, group, index]) % (1 << bits)
             word |= scale << position
             position += bits
-        used = item.code_width if item.has_zero_point else 0
+        used = item.code_width if item.has_zero_point and not padding else 0
         if self.zero_bits:
-            zero = int(self.matrix.zeros[n, group]) | self.fill(self.zero_bits - used) << used
+            zero = int(self.matrix.zeros[n, group]) if used else 0
+            zero |= self.fill(self.zero_bits - used) << used
             word |= zero << position
         return word
 
