@@ -6,6 +6,8 @@ BUILD  ?= build
 JOBS   ?= 2
 BIN    := .venv/bin
 READY  := .venv/.ready
+# One BLAS thread for each of the JOBS processes: more would only wait for each other.
+PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all cocotb lint types verilog bench clean
@@ -24,13 +26,13 @@ demo: setup ## a small language model on simulated hardware, bit for bit
 	$(BIN)/python examples/tinylm/demo.py --config $(CONFIG) --build $(BUILD)/demo
 
 test: setup ## the whole test suite but the slow tests
-	$(BIN)/python -m pytest -n $(JOBS) -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 test-all: setup ## the slow tests as well
-	$(BIN)/python -m pytest -n $(JOBS)
+	$(PYTEST)
 
 cocotb: setup ## the cocotb benches only
-	$(BIN)/python -m pytest -n $(JOBS) tests/cocotb
+	$(PYTEST) tests/cocotb
 
 lint: setup ## ruff, rules and format
 	$(BIN)/ruff check .

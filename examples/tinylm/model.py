@@ -13,7 +13,7 @@ from dims import DIMS, ModelDims, tensor_shapes
 from numpy.typing import ArrayLike, NDArray
 from safetensors import safe_open
 
-__all__ = ["KvCache", "Matmul", "TinyLM", "load"]
+__all__ = ["Floats", "KvCache", "Matmul", "TinyLM", "load"]
 
 Floats = NDArray[np.float32]
 
