@@ -137,6 +137,8 @@ class StreamLayout:
         if len(set(self.formats)) != len(self.formats):
             raise ValueError(f"formats must name each format once, not {', '.join(self.formats)}")
         for group_size in self.group_sizes:
+            if not isinstance(group_size, int) or group_size < 1:
+                raise ValueError(f"group_sizes must be positive integers, not {group_size!r}")
             self.segment_slices(group_size)
         _ = self.members
 

@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from ..formats import PackedLayer, QuantizedMatrix, pack
 from ..hdl import Error, LutEngine
-from ..sim import Emulator, GoldenModel, Sink, Source
-from ..sim.amaranth_driver import simulate_streams
+from ..sim import Emulator, GoldenModel, ProtocolError, Sink, Source
+from ..sim.amaranth_driver import StreamTimeoutError, simulate_streams
+from ..sim.cocotb_runner import CocotbJob, check_simulator, run_cocotb
 from .config import EngineConfig
 from .verilog import generate_verilog
 
@@ -93,16 +94,46 @@ class VerilatorBackend:
         self, matrix: QuantizedMatrix, x: npt.NDArray, *, packed: PackedLayer | None = None
     ) -> BackendRun:
         """Compute ``M`` tokens; see :class:`Backend`."""
-        interface = self._config.interface
-        packed = packed or pack(matrix, self._config.parameters.layout)
+        streams = _Streams(self._config, matrix, x, packed)
         run = self._emulator.run(
-            interface.activations(x),
-            interface.weights(packed),
-            expected=len(x) * interface.output_beats(matrix.rows),
-            output_bytes=interface.o_bytes,
+            streams.x,
+            streams.w,
+            expected=streams.expected,
+            output_bytes=self._config.interface.o_bytes,
             w_repeats=len(x),
         )
-        return _answer(self._config, run.outputs, run.cycles, run.status, matrix.rows, len(x))
+        if run.broken_handshakes:
+            raise EngineError("Stream o broke the rules of its handshake")
+        return streams.answer(run.outputs, run.cycles, run.status)
+
+
+class IcarusBackend:
+    """The generated Verilog in Icarus Verilog, under cocotb: a second opinion, and slow."""
+
+    def __init__(self, config: EngineConfig, progress: Progress) -> None:
+        check_simulator("icarus")
+        self._config = config
+        self._progress = progress
+        progress("generating Verilog", 0.0)
+        self._verilog = generate_verilog(config)
+
+    def run(
+        self, matrix: QuantizedMatrix, x: npt.NDArray, *, packed: PackedLayer | None = None
+    ) -> BackendRun:
+        """Compute ``M`` tokens; see :class:`Backend`."""
+        streams = _Streams(self._config, matrix, x, packed)
+        job = CocotbJob(x=streams.x, w=streams.w, expected=streams.expected, w_repeats=len(x))
+        try:
+            (run,) = run_cocotb(
+                self._verilog,
+                [job],
+                top=self._config.name,
+                simulator="icarus",
+                progress=self._progress,
+            )
+        except ProtocolError as error:
+            raise EngineError(str(error)) from error
+        return streams.answer(run.outputs, run.cycles, run.status)
 
 
 class AmaranthBackend:
@@ -115,32 +146,31 @@ class AmaranthBackend:
         self, matrix: QuantizedMatrix, x: npt.NDArray, *, packed: PackedLayer | None = None
     ) -> BackendRun:
         """Compute ``M`` tokens; see :class:`Backend`."""
-        interface = self._config.interface
-        packed = packed or pack(matrix, self._config.parameters.layout)
+        streams = _Streams(self._config, matrix, x, packed)
         engine = LutEngine(parameters=self._config.parameters)
         sink = Sink()
-        expected = len(x) * interface.output_beats(matrix.rows)
-        weights = _integers(interface.weights(packed))
-        seen = simulate_streams(
-            engine,
-            sources={
-                "i_x": Source(_integers(interface.activations(x))),
-                "i_w": Source(weights * len(x)),
-            },
-            sinks={"o": sink},
-            expected={"o": expected},
-            stop=engine.status.error,
-            watch={"status": engine.status},
-            max_cycles=100_000 + 400 * (len(weights) * len(x) + expected),
-        )
-        size = interface.o_bytes
+        weights = _integers(streams.w) * len(x)
+        try:
+            seen = simulate_streams(
+                engine,
+                sources={"i_x": Source(_integers(streams.x)), "i_w": Source(weights)},
+                sinks={"o": sink},
+                expected={"o": streams.expected},
+                stop=engine.status.error,
+                watch={"status": engine.status},
+                max_cycles=100_000 + 400 * (len(weights) + streams.expected),
+            )
+        except (ProtocolError, StreamTimeoutError) as error:
+            raise EngineError(str(error)) from error
+        size = self._config.interface.o_bytes
         raw = b"".join(payload.to_bytes(size, "little") for payload in sink.received)
         outputs = np.frombuffer(raw, dtype=np.uint8).reshape(-1, size)
-        return _answer(self._config, outputs, seen["cycles"], seen["status"], matrix.rows, len(x))
+        return streams.answer(outputs, seen["cycles"], seen["status"])
 
 
 BACKENDS: dict[str, Callable[[EngineConfig, Progress], Backend]] = {
     "verilator": VerilatorBackend,
+    "icarus": IcarusBackend,
     "amaranth": AmaranthBackend,
     "numpy": NumpyBackend,
 }
@@ -161,22 +191,42 @@ def make_backend(name: str, config: EngineConfig, progress: Progress | None = No
     return BACKENDS[name](config, progress or (lambda *_: None))
 
 
+class _Streams:
+    """One layer's tokens as an engine's streams, and the way back from its outputs."""
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        matrix: QuantizedMatrix,
+        x: npt.NDArray,
+        packed: PackedLayer | None,
+    ) -> None:
+        self._interface = config.interface
+        self._rows = matrix.rows
+        self.x = self._interface.activations(x)
+        self.w = self._interface.weights(packed or pack(matrix, config.parameters.layout))
+        self.expected = len(x) * self._interface.output_beats(matrix.rows)
+
+    def answer(self, raw: npt.NDArray[np.uint8], cycles: int, status: int) -> BackendRun:
+        """Read the outputs back.
+
+        Raises
+        ------
+        :exc:`EngineError`
+            If the engine stopped, or its outputs are not what it owes.
+        """
+        error = Error(status & 7)
+        if error != Error.NONE:
+            raise EngineError(f"The engine stopped with error {error.name} after {cycles} cycles")
+        if len(raw) != self.expected:
+            raise EngineError(
+                f"Only {len(raw)} of {self.expected} output beats came in {cycles} cycles"
+            )
+        try:
+            return BackendRun(self._interface.outputs(raw, self._rows), cycles)
+        except ValueError as problem:
+            raise EngineError(str(problem)) from problem
+
+
 def _integers(beats: npt.NDArray[np.uint8]) -> list[int]:
     return [int.from_bytes(beat.tobytes(), "little") for beat in beats]
-
-
-def _answer(
-    config: EngineConfig,
-    raw: npt.NDArray[np.uint8],
-    cycles: int,
-    status: int,
-    rows: int,
-    tokens: int,
-) -> BackendRun:
-    error = Error(status & 7)
-    if error != Error.NONE:
-        raise EngineError(f"The engine stopped with error {error.name} after {cycles} cycles")
-    expected = tokens * config.interface.output_beats(rows)
-    if len(raw) != expected:
-        raise EngineError(f"Only {len(raw)} of {expected} output beats came in {cycles} cycles")
-    return BackendRun(config.interface.outputs(raw, rows), cycles)

@@ -2,8 +2,9 @@
 
 import dataclasses
 import re
+import reprlib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ..formats import Numerics, StreamLayout
 from ..hdl import LutParameters
 from ..hdl.align import exponent_width
 from ..sim import EngineInterface
+from .keywords import KEYWORDS
 
 __all__ = ["PRESETS", "ConfigurationError", "EngineConfig", "load_config"]
 
@@ -29,7 +31,7 @@ class EngineConfig:
     Parameters
     ----------
     name : str
-        Name of the generated module and its files; a Verilog identifier.
+        Name of the generated module and its files; a Verilog identifier and no keyword.
     parameters : LutParameters
         Weight stream, numerics and lanes.
     engine : str
@@ -38,7 +40,7 @@ class EngineConfig:
     Raises
     ------
     :exc:`ConfigurationError`
-        If the name is no identifier or the kind is unknown.
+        If the name is no such identifier or the kind is unknown.
     """
 
     name: str
@@ -46,12 +48,17 @@ class EngineConfig:
     engine: str = "lut"
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.name):
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", str(self.name)):
             raise ConfigurationError(
-                f"Name must be a Verilog identifier (letters, digits, _), not {self.name!r}"
+                "name must be a Verilog identifier of at most 64 letters, digits and _, "
+                f"not {self.name!r}"
+            )
+        if self.name in KEYWORDS:
+            raise ConfigurationError(
+                f"name must not be a keyword of Verilog, as {self.name!r} is; add a letter to it"
             )
         if self.engine != "lut":
-            raise ConfigurationError(f"Engine must be 'lut', not {self.engine!r}")
+            raise ConfigurationError(f"engine must be 'lut', not {self.engine!r}")
 
     @property
     def interface(self) -> EngineInterface:
@@ -88,25 +95,32 @@ class EngineConfig:
             If a key is unknown, missing or of the wrong type, or a constraint is not met.
         """
         _check_keys("", data, {"name", "engine", "stream", "numerics", "lut"}, {"name", "stream"})
-        parts = {}
-        for section, kind in (("stream", StreamLayout), ("numerics", Numerics)):
-            parts[section] = _build(section, kind, data.get(section, {}))
-        lut = data.get("lut", {})
-        _check_keys("lut.", lut, set(_field_names(LutParameters)), set())
+        for key in ("name", "engine"):
+            _check_type(key, data.get(key, ""), str)
         try:
-            parameters = LutParameters(
-                layout=parts["stream"], numerics=parts["numerics"], **dict(lut)
+            return cls(
+                name=data["name"],
+                engine=data.get("engine", "lut"),
+                parameters=LutParameters(
+                    layout=StreamLayout(**_values("stream", data["stream"], StreamLayout)),
+                    numerics=Numerics(**_values("numerics", data.get("numerics", {}), Numerics)),
+                    **_values("lut", data.get("lut", {}), LutParameters),
+                ),
             )
-        except (TypeError, ValueError) as error:
+        except ConfigurationError:
+            raise
+        except ValueError as error:
             raise ConfigurationError(str(error)) from error
-        return cls(name=data["name"], engine=data.get("engine", "lut"), parameters=parameters)
 
     def to_toml(self) -> str:
         """Return the configuration as TOML text."""
         return tomli_w.dumps(self.to_dict())
 
     def replace(self, settings: Mapping[str, str]) -> "EngineConfig":
-        """Change fields by dotted names, values in TOML's notation (bare words are strings).
+        """Change settings by dotted names.
+
+        Values are in TOML's notation, where bare words are strings, and lists may go without
+        brackets: ``int4,int8``.
 
         Raises
         ------
@@ -114,16 +128,15 @@ class EngineConfig:
             If a name is unknown or the result cannot be built.
         """
         data = self.to_dict()
+        known = _paths(data)
         for path, text in settings.items():
-            *sections, key = path.split(".")
-            table = data
-            for section in sections:
-                table = table.get(section, {})
-            if not isinstance(table, dict) or key not in table or isinstance(table[key], dict):
+            if path not in known:
                 raise ConfigurationError(
-                    f"Unknown setting {path!r}; known settings: {', '.join(_paths(data))}"
+                    f"Unknown setting {path!r}; known settings: {', '.join(known)}"
                 )
-            table[key] = _parse_value(text)
+            *sections, key = path.split(".")
+            table = data[sections[0]] if sections else data
+            table[key] = _parse_value(text, as_list=isinstance(table[key], list))
         return type(self).from_dict(data)
 
 
@@ -138,18 +151,44 @@ def load_config(name_or_path: str) -> EngineConfig:
     if name_or_path in PRESETS:
         return PRESETS[name_or_path]
     path = Path(name_or_path)
-    if not path.is_file():
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
         raise ConfigurationError(
             f"No preset and no file is named {name_or_path!r}; presets: {', '.join(PRESETS)}"
-        )
-    try:
-        data = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError(f"{path} is not a TOML configuration: {error}") from error
+        ) from None
+    except OSError as error:
+        raise ConfigurationError(f"Cannot read {path}: {error.strerror or error}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"{path} is not a TOML file: {error}") from error
     try:
         return EngineConfig.from_dict(data)
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from error
+
+
+def _is_integer(value: Any) -> bool:
+    return type(value) is int  # true and false are integers to Python
+
+
+def _is_string(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+# What a field's annotation asks of a value that comes from TOML.
+_KINDS: dict[Any, tuple[Callable[[Any], bool], str]] = {
+    int: (_is_integer, "an integer"),
+    str: (_is_string, "a string"),
+    int | str: (lambda v: _is_integer(v) or _is_string(v), "an integer or a string"),
+    tuple[int, ...]: (
+        lambda v: isinstance(v, list) and all(_is_integer(item) and item > 0 for item in v),
+        "a list of positive integers, such as [32, 64]",
+    ),
+    tuple[str, ...]: (
+        lambda v: isinstance(v, list) and all(_is_string(item) for item in v),
+        'a list of strings, such as ["int4"]',
+    ),
+}
 
 
 def _field_names(kind: type) -> list[str]:
@@ -161,22 +200,22 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _build(section: str, kind: Any, table: Any) -> Any:
+def _values(section: str, table: Any, kind: type) -> dict[str, Any]:
+    """Return the values of a section, checked by name and type, as a dataclass takes them."""
     if not isinstance(table, Mapping):
         raise ConfigurationError(f"{section} must be a table, not {table!r}")
-    fields = dataclasses.fields(kind)
-    required = {f.name for f in fields if f.default is dataclasses.MISSING}
-    _check_keys(f"{section}.", table, {f.name for f in fields}, required)
-    values = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in table.items()
-    }
-    for key in ("formats", "group_sizes"):
-        if key in values and not isinstance(values[key], tuple):
-            raise ConfigurationError(f"{section}.{key} must be a list, not {values[key]!r}")
-    try:
-        return kind(**values)
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(str(error)) from error
+    fields = {f.name: f for f in dataclasses.fields(kind) if f.name in _field_names(kind)}
+    required = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
+    _check_keys(f"{section}.", table, set(fields), required)
+    for key, value in table.items():
+        _check_type(f"{section}.{key}", value, fields[key].type)
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+
+
+def _check_type(path: str, value: Any, kind: Any) -> None:
+    fits, wanted = _KINDS[kind]
+    if not fits(value):
+        raise ConfigurationError(f"{path} must be {wanted}, not {reprlib.repr(value)}")
 
 
 def _check_keys(prefix: str, table: Mapping[str, Any], known: set[str], required: set[str]) -> None:
@@ -195,11 +234,14 @@ def _paths(data: Mapping[str, Any]) -> list[str]:
     return paths
 
 
-def _parse_value(text: str) -> Any:
+def _parse_value(text: str, *, as_list: bool) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+        value = tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError):
+        value = text
+    if as_list and not isinstance(value, list):
+        return [_parse_value(part.strip(), as_list=False) for part in text.split(",")]
+    return value
 
 
 def _preset(name: str, stream: dict[str, Any], lut: dict[str, Any]) -> EngineConfig:

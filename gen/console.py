@@ -1,6 +1,7 @@
-"""What commands share on the terminal: tables and progress on standard error, JSON on output."""
+"""What commands write: tables, lines and JSON on standard output, progress on standard error."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,10 +10,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from .backends import Progress as ProgressCall
 
-__all__ = ["number", "print_json", "print_table", "progress_bar"]
+__all__ = ["number", "print_json", "print_line", "print_table", "progress_bar"]
 
 
 @contextmanager
@@ -26,7 +28,7 @@ def progress_bar() -> Iterator[ProgressCall]:
     """
     console = Console(stderr=True)
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
@@ -41,26 +43,45 @@ def progress_bar() -> Iterator[ProgressCall]:
 
 def print_json(data: Any) -> None:
     """Print one JSON object on standard output."""
-    json.dump(data, sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    _write(json.dumps(data, indent=2) + "\n")
+
+
+def print_line(line: str) -> None:
+    """Print one line on standard output."""
+    _write(f"{line}\n")
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table on standard output; columns of numbers are aligned to the right."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    # As Text, or rich would take brackets in names for its own.
+    table = Table(title=Text(title), title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
         numeric = all(_is_number(row[index]) for row in rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*map(str, row))
+        table.add_row(*(Text(str(cell)) for cell in row))
     # A pipe has no width: rich would cut lines at 80 columns there.
     console = Console()
-    Console(width=None if console.is_terminal else 200).print(table)
+    console = Console(width=None if console.is_terminal else 200)
+    with console.capture() as rendered:
+        console.print(table)
+    _write(rendered.get())
 
 
 def number(value: float | None, digits: int = 3, unit: str = "") -> str:
     """Format a figure, or say that there is none."""
     return "-" if value is None else f"{value:,.{digits}f}{unit}"
+
+
+def _write(text: str) -> None:
+    """Write on standard output; a reader that has seen enough, such as head, is no error."""
+    if sys.stdout is None:  # closed by whoever started this
+        return
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _is_number(value: Any) -> bool:

@@ -1,9 +1,11 @@
 """Output files that appear whole or not at all."""
 
+import contextlib
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+
+from ..quant import FileError
 
 __all__ = ["write_files"]
 
@@ -25,20 +27,37 @@ def write_files(folder: Path, contents: Mapping[str, str]) -> list[Path]:
     -------
     list of Path
         The files, in the same order.
+
+    Raises
+    ------
+    FileError
+        If they cannot be written; nothing is left behind.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    pairs: list[tuple[str, Path]] = []
+    beside = {name: folder / f".{name}.{os.getpid()}.partial" for name in contents}
+    made: list[Path] = []
+    if folder.exists() and not folder.is_dir():
+        raise FileError(f"Cannot write into {folder}: it is no folder")
     try:
-        for name, text in contents.items():
-            handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
-            pairs.append((temporary, folder / name))
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            Path(temporary).chmod(0o644)
-        for temporary, target in pairs:
-            Path(temporary).replace(target)
-    except BaseException:
-        for temporary, _ in pairs:
-            Path(temporary).unlink(missing_ok=True)
+        made += [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder, contents, beside)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            for path in beside.values():
+                path.unlink(missing_ok=True)
+            for path in made:
+                path.rmdir()
+        if isinstance(error, OSError):
+            where = error.filename or folder
+            raise FileError(f"Cannot write {where}: {error.strerror or error}") from error
         raise
-    return [target for _, target in pairs]
+    return [folder / name for name in contents]
+
+
+def _write(folder: Path, contents: Mapping[str, str], beside: Mapping[str, Path]) -> None:
+    for name, text in contents.items():
+        if (folder / name).is_dir():
+            raise FileError(f"Cannot write {folder / name}: it is a folder")
+        beside[name].write_text(text, encoding="utf-8")
+    for name, path in beside.items():
+        path.replace(folder / name)

@@ -14,12 +14,14 @@ def select_layers(model: ModelFile, patterns: Sequence[str]) -> list[str]:
     Raises
     ------
     :exc:`ValueError`
-        If a pattern matches no layer.
+        If a pattern matches no layer, or there are none.
     """
+    if not model.layers:
+        raise ValueError(f"{model.path} has no layers")
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in model.layers):
-            some = ", ".join(list(model.layers)[:5])
-            raise ValueError(f"No layer of {model.path} matches {pattern!r}; it has {some}, ...")
+            some = ", ".join(model.layers[:5]) + (", ..." if len(model.layers) > 5 else "")
+            raise ValueError(f"No layer of {model.path} matches {pattern!r}; it has {some}")
     return [
         name
         for name in model.layers

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..formats import Numerics, PackedLayer, QuantizedMatrix, pack
+from ..formats import CATALOG, Numerics, PackedLayer, QuantizedMatrix, pack
 from ..sim import DTYPES
 from .backends import Backend, NumpyBackend
 from .config import EngineConfig
@@ -25,7 +25,7 @@ class LayerComparison:
     layer : str
         Its name.
     format : str
-        Formats of its groups, with a ``+`` between them.
+        Families of its groups' formats, with a ``+`` between them.
     rows, columns, tokens : int
         N, K and M.
     outputs, mismatches : int
@@ -56,6 +56,11 @@ class LayerComparison:
     def utilisation(self) -> float | None:
         """Share of lane cycles that did useful work."""
         return self.useful_cycles / self.cycles if self.cycles else None
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits of the weight stream for each weight."""
+        return self.stream_bits / (self.rows * self.columns)
 
 
 def compare_layer(
@@ -96,10 +101,9 @@ def compare_layer(
     start = time.perf_counter()
     run = backend.run(matrix, x, packed=packed)
     seconds = time.perf_counter() - start
-    used = np.unique(matrix.format_ids)
     return LayerComparison(
         layer=name,
-        format="+".join(matrix.members[index].name for index in used),
+        format="+".join(_families(matrix)),
         rows=matrix.rows,
         columns=matrix.columns,
         tokens=len(x),
@@ -110,6 +114,14 @@ def compare_layer(
         stream_bits=packed.bits,
         seconds=seconds,
     )
+
+
+def _families(matrix: QuantizedMatrix) -> list[str]:
+    """Return the names that a user knows a layer's formats by, in the order of the catalogue."""
+    used = {matrix.members[index] for index in np.unique(matrix.format_ids)}
+    names = [entry.name for entry in CATALOG.values() if not used.isdisjoint(entry.members)]
+    known = {item for name in names for item in CATALOG[name].members}
+    return names + sorted(item.name for item in used - known)
 
 
 def count_mismatches(got: Any, wanted: Any) -> int:
@@ -160,7 +172,7 @@ def summarize(comparisons: Iterable[LayerComparison], *, sim: str) -> dict[str, 
                 "mismatches": item.mismatches,
                 "cycles": item.cycles,
                 "utilisation": item.utilisation,
-                "bits_per_weight": item.stream_bits / (item.rows * item.columns),
+                "bits_per_weight": item.bits_per_weight,
             }
             for item in layers
         ],

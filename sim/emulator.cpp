@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 #include "Vengine.h"
 #include "verilated.h"
@@ -22,7 +23,9 @@ void put(Port& port, const uint8_t* bytes, size_t count) {
 }
 template <size_t Words>
 void put(VlWide<Words>& port, const uint8_t* bytes, size_t count) {
-    std::memcpy(port.data(), bytes, std::min(count, Words * 4));
+    const size_t copied = std::min(count, Words * 4);
+    std::memcpy(port.data(), bytes, copied);
+    std::memset(reinterpret_cast<uint8_t*>(port.data()) + copied, 0, Words * 4 - copied);
 }
 template <typename Port>
 void get(const Port& port, uint8_t* bytes, size_t count) {
@@ -33,9 +36,12 @@ void get(const VlWide<Words>& port, uint8_t* bytes, size_t count) {
     std::memcpy(bytes, port.data(), std::min(count, Words * 4));
 }
 
+// Vigna's xorshift64; the seed is spread over the state, or small seeds would start alike.
 struct Stalls {
     uint64_t state;
     uint32_t threshold;  // of 2^32
+    Stalls(uint64_t seed, uint32_t threshold)
+        : state((seed * 2 + 1) * 0x9E3779B97F4A7C15u), threshold(threshold) {}
     bool next() {
         if (threshold == 0) return false;
         state ^= state << 13;
@@ -113,11 +119,11 @@ void lutra_run(void* handle, const Input* x, const Input* w, const Output* o,
                const Options* options, Result* result) {
     auto& engine = *static_cast<Vengine*>(handle);
     Source source_x{x->bytes, x->count, x->repeats, x->stride,
-                    {options->seed * 6 + 1, options->stall_x}};
+                    {options->seed * 3, options->stall_x}};
     Source source_w{w->bytes, w->count, w->repeats, w->stride,
-                    {options->seed * 6 + 3, options->stall_w}};
-    Stalls stalls_o{options->seed * 6 + 5, options->stall_o};
-    uint8_t held[4096];
+                    {options->seed * 3 + 1, options->stall_w}};
+    Stalls stalls_o{options->seed * 3 + 2, options->stall_o};
+    std::vector<uint8_t> shown(o->stride), held(o->stride);
     bool holding = false;
 
     *result = Result{};
@@ -142,14 +148,12 @@ void lutra_run(void* handle, const Input* x, const Input* w, const Output* o,
 
         if (engine.PORT(i_x, valid) && engine.PORT(i_x, ready)) source_x.taken();
         if (engine.PORT(i_w, valid) && engine.PORT(i_w, ready)) source_w.taken();
-        uint8_t shown[4096];
-        get(engine.PORT(o, payload), shown, o->stride);
-        if (holding && (!engine.PORT(o, valid) || std::memcmp(shown, held, o->stride)))
-            ++result->broken_handshakes;
+        get(engine.PORT(o, payload), shown.data(), o->stride);
+        if (holding && (!engine.PORT(o, valid) || shown != held)) ++result->broken_handshakes;
         holding = engine.PORT(o, valid) && !engine.PORT(o, ready);
-        if (holding) std::memcpy(held, shown, o->stride);
+        if (holding) held = shown;
         if (engine.PORT(o, valid) && engine.PORT(o, ready))
-            std::memcpy(o->bytes + result->outputs++ * o->stride, shown, o->stride);
+            std::copy(shown.begin(), shown.end(), o->bytes + result->outputs++ * o->stride);
         if (engine.status & 7) --grace;
         tick(engine);
         ++result->cycles;

@@ -1,25 +1,17 @@
 """A compiled engine: whole streams in, whole streams out, millions of cycles a minute."""
 
 import ctypes
-import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from .verilator import compiler, run_tool, verilator
+from .build_cache import cache_folder
+from .engine_library import engine_library
 
 __all__ = ["EmulatedRun", "Emulator", "cache_folder"]
-
-_HARNESS = Path(__file__).with_name("emulator.cpp")
-_FLAGS = ("-fPIC", "-std=c++17", "-fno-stack-protector", "-DVL_TIME_CONTEXT", "-w")
-_RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
 
 
 class _Input(ctypes.Structure):
@@ -100,7 +92,7 @@ class Emulator:
     Raises
     ------
     :exc:`ToolError`
-        If Verilator or the compiler is missing or fails.
+        If Verilator or the compiler is missing or fails, or the cache cannot be written.
     """
 
     def __init__(
@@ -111,7 +103,12 @@ class Emulator:
         cache: Path | None = None,
         progress: Callable[[str, float], None] | None = None,
     ) -> None:
-        library = _library(verilog, top, cache or cache_folder(), progress or (lambda *_: None))
+        library = engine_library(
+            verilog,
+            top=top,
+            cache=cache or cache_folder(),
+            progress=progress or (lambda *_: None),
+        )
         self._functions = ctypes.CDLL(str(library))
         self._functions.lutra_create.restype = ctypes.c_void_p
         self._handle = ctypes.c_void_p(self._functions.lutra_create())
@@ -147,9 +144,9 @@ class Emulator:
         w_repeats : int
             How often the weights pass, once for each token.
         stalls : three floats
-            Chance of a stalled cycle at ``i_x``, ``i_w`` and ``o``.
+            Chance of a stalled cycle at ``i_x``, ``i_w`` and ``o``; 0 to below 1.
         seed : int
-            Of the stalls.
+            Of the stalls; runs with equal seeds stall in the same cycles.
         reset : bool
             Start from reset; otherwise go on where the last run ended.
         max_cycles : int, optional
@@ -158,10 +155,29 @@ class Emulator:
         Returns
         -------
         EmulatedRun
+
+        Raises
+        ------
+        :exc:`ValueError`
+            If an argument is not as stated.
         """
-        x, w = np.ascontiguousarray(x), np.ascontiguousarray(w)
+        x, w = _payloads("x", x), _payloads("w", w)
+        for name, value in (
+            ("expected", expected),
+            ("w_repeats", w_repeats),
+            ("max_cycles", max_cycles or 0),
+        ):
+            if value < 0:
+                raise ValueError(f"{name} must be at least 0, not {value!r}")
+        if output_bytes < 1:
+            raise ValueError(f"output_bytes must be at least 1, not {output_bytes!r}")
+        if len(stalls) != 3 or not all(0 <= chance < 1 for chance in stalls):
+            raise ValueError(f"stalls must be three chances in 0..1, 1 excluded, not {stalls!r}")
+
         outputs = np.zeros((expected, output_bytes), dtype=np.uint8)
-        limit = max_cycles or 100_000 + 400 * (len(x) + len(w) * w_repeats + expected)
+        limit = max_cycles
+        if limit is None:
+            limit = 100_000 + 400 * (len(x) + len(w) * w_repeats + expected)
         inputs = [
             _Input(a.ctypes.data, len(a), repeats, a.shape[1])
             for a, repeats in ((x, 1), (w, w_repeats))
@@ -179,58 +195,11 @@ class Emulator:
         )
 
 
-def cache_folder() -> Path:
-    """Return the folder for compiled engines, under the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "lutra"
-
-
-def _library(verilog: str, top: str, cache: Path, progress: Callable[[str, float], None]) -> Path:
-    """Return the compiled engine, compiling it unless the cache has it."""
-    version = run_tool([verilator(), "--version"])
-    parts = (verilog, top, _HARNESS.read_text(), version, compiler(), *_FLAGS)
-    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
-    library = cache / f"{digest}.so"
-    if library.is_file():
-        return library
-
-    cache.mkdir(parents=True, exist_ok=True)
-    build = Path(tempfile.mkdtemp(prefix="build-", dir=cache))
-    try:
-        compiled = _compile(verilog, top, build, progress)
-        compiled.replace(library)  # whole or not at all, whoever else compiles the same
-    finally:
-        shutil.rmtree(build, ignore_errors=True)
-    return library
-
-
-def _compile(verilog: str, top: str, build: Path, progress: Callable[[str, float], None]) -> Path:
-    source = build / "engine.v"
-    source.write_text(verilog)
-    progress("translating Verilog", 0.0)
-    run_tool([
-        verilator(), "--cc", "--prefix", "Vengine", "--top-module", top, "-Mdir", str(build),
-        "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "-Wno-fatal", "-Wno-lint",
-        "--output-split", "20000", str(source),
-    ])  # fmt: skip
-
-    include = Path(run_tool([verilator(), "--getenv", "VERILATOR_ROOT"]).strip()) / "include"
-    sources = [*sorted(build.glob("*.cpp")), *(include / name for name in _RUNTIME), _HARNESS]
-    paths = [f"-I{build}", f"-I{include}", f"-I{include / 'vltstd'}"]
-    done = 0
-
-    def compile_one(path: Path) -> Path:
-        nonlocal done
-        target = build / f"{path.stem}.o"
-        # Verilator calls those files slow that run once, at the start.
-        optimise = "-O0" if path.stem.endswith("__Slow") else "-O2"
-        run_tool([compiler(), optimise, *_FLAGS, *paths, "-c", str(path), "-o", str(target)])
-        done += 1
-        progress("compiling the engine", done / len(sources))
-        return target
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        objects = list(pool.map(compile_one, sources))
-    library = build / "engine.so"
-    run_tool([compiler(), "-shared", "-pthread", "-o", str(library), *map(str, objects)])
-    return library
+def _payloads(name: str, array: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return a stream's payloads as they must lie in memory."""
+    if array.ndim != 2 or array.dtype != np.uint8:
+        raise ValueError(
+            f"{name} must be uint8 of shape (beats, bytes), "
+            f"not {array.dtype} of shape {array.shape}"
+        )
+    return np.ascontiguousarray(array)

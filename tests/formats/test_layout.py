@@ -78,6 +78,16 @@ def test_fields_pack_from_the_lowest_bit():
             f"Unknown format 'int9'; known formats: {', '.join(CATALOG)}",
         ),
         (
+            {"lanes": 4, "width": 8, "tile_slices": 1, "group_sizes": (), "max_columns": 2**20},
+            (
+                "max_columns 1048576 makes 131072 tiles of 8 columns, over the stream's 65535; "
+                "use wider tiles"
+            ),
+        ),
+        ({"group_sizes": (0,)}, "group_sizes must be positive integers, not 0"),
+        ({"group_sizes": (-16,)}, "group_sizes must be positive integers, not -16"),
+        ({"group_sizes": (16, "32")}, "group_sizes must be positive integers, not '32'"),
+        (
             {"group_sizes": (24,)},
             (
                 "Group size 24 must be a multiple of width 16, so that a cycle's weights share "

@@ -186,6 +186,12 @@ def _check(matrix, layout):
             assert taken.get("zero", 0) == matrix.zeros[row, group]
             for index in range(matrix.scales.shape[2]):
                 assert taken[f"scale_{index}"] == matrix.scales[row, group, index]
+    for (row, group), taken in reader.groups.items():
+        if row >= matrix.rows:  # padding: the last row's format, so that codes get no wider
+            assert taken == {
+                name: reader.groups[matrix.rows - 1, group]["format"] if name == "format" else 0
+                for name in taken
+            }
     return packed, reader
 
 
@@ -299,6 +305,15 @@ def test_codes_are_stored_at_their_true_width():
         matrix = random_matrix(formats, 2, 64, 16, seed=1)
         lengths.append(len(_check(matrix, layout)[0].beats))
     assert lengths[1] - lengths[0] == 4 * (8 - 2)
+
+
+def test_padding_rows_cost_no_wider_codes():
+    """One row of a narrow format in an engine that decodes a wide one as its first."""
+    layout = _layout(("int8", "int2"))
+    narrow, wide = (
+        _check(random_matrix(name, 1, 64, 16, seed=1), layout)[0] for name in ("int2", "int8")
+    )
+    assert len(wide.beats) - len(narrow.beats) == 4 * (8 - 2)
 
 
 def test_every_bit_of_a_code_counts():

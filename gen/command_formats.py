@@ -1,0 +1,114 @@
+"""``lutra formats``: the number formats, and what one of them is made of."""
+
+from typing import Any
+
+import click
+
+from ..formats import CATALOG, BinaryCodingFormat, NumberFormat, ValueFormat, family
+from .console import print_json, print_table
+from .options import JSON_OPTION, ExampleCommand
+
+__all__ = ["formats_command"]
+
+
+@click.command(cls=ExampleCommand, name="formats", example="lutra formats bitmod4")
+@click.argument("name", required=False)
+@JSON_OPTION
+def formats_command(name: str | None, as_json: bool) -> None:
+    """List the number formats, or show the values, planes and terms of one."""
+    if name is None:
+        _list_formats(as_json)
+        return
+    chosen = family(name)
+    if as_json:
+        members = [_describe(item) for item in chosen.members]
+        print_json({"name": name, "summary": chosen.summary, "members": members})
+        return
+    for item in chosen.members:
+        _show_planes(item)
+        if isinstance(item, ValueFormat):
+            _show_values(item)
+
+
+def _list_formats(as_json: bool) -> None:
+    rows = [
+        {
+            "name": entry.name,
+            "code_bits": entry.code_width,
+            "planes": max(len(item.planes) for item in entry.members),
+            "members": len(entry.members),
+            "summary": entry.summary,
+        }
+        for entry in CATALOG.values()
+    ]
+    if as_json:
+        print_json({"formats": rows})
+    else:
+        columns = ("name", "code bits", "planes", "members", "summary")
+        print_table("Number formats", columns, [list(row.values()) for row in rows])
+
+
+def _describe(item: NumberFormat) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "name": item.name,
+        "code_bits": item.code_width,
+        "scales": item.scale_count,
+        "zero_point": item.has_zero_point,
+        "planes": [
+            {
+                "truth": f"{plane.truth:0{max(1, (1 << item.code_width) // 4)}x}",
+                "coefficient": plane.coefficient,
+                "digits": [-1, 1] if plane.bipolar else [0, 1],
+                "scale": plane.scale_index,
+            }
+            for plane in item.planes
+        ],
+    }
+    if isinstance(item, ValueFormat):
+        described["grid"] = 2.0**item.grid_exponent
+        described["values"] = list(item.values)
+        described["terms"] = [[term.value for term in terms] for terms in item.terms]
+    if isinstance(item, ValueFormat | BinaryCodingFormat):
+        described["source"] = item.source
+    return described
+
+
+def _show_planes(item: NumberFormat) -> None:
+    rows = [
+        (
+            index,
+            f"{plane.coefficient:+d}",
+            "-1, +1" if plane.bipolar else "0, 1",
+            plane.scale_index,
+            "".join(str(plane.truth >> code & 1) for code in range(1 << item.code_width)),
+        )
+        for index, plane in enumerate(item.planes)
+    ]
+    facts = [
+        f"{item.name}: {item.code_width}-bit codes",
+        _counted(len(item.planes), "plane"),
+        f"{_counted(item.scale_count, 'scale')} a group",
+    ]
+    if item.has_zero_point:
+        facts.append("a zero-point a group")
+    columns = ("plane", "coefficient", "digits", "scale", "digit of code 0, 1, 2, ...")
+    print_table(", ".join(facts), columns, rows)
+
+
+def _show_values(item: ValueFormat) -> None:
+    step = 2.0**item.grid_exponent
+    rows = [
+        (
+            f"{code:0{item.code_width}b}",
+            value,
+            f"{value * step:g}",
+            " ".join(f"{term.value:+d}" for term in terms) or "none",
+        )
+        for code, (value, terms) in enumerate(zip(item.values, item.terms, strict=True))
+    ]
+    columns = ("code", "on the grid", "value", "signed powers of two")
+    print_table(f"{item.name}: grid step {step:g}; {item.source}", columns, rows)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

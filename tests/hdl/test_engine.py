@@ -1,0 +1,422 @@
+# amaranth: UnusedElaboratable=no
+"""Whole engines against the golden model, bit for bit, in Amaranth's simulator."""
+
+import random
+
+import numpy as np
+import pytest
+from amaranth import Value
+
+from lutra.formats import CATALOG, FLOATS, Numerics
+from lutra.sim import (
+    adversarial_matrices,
+    adversarial_tokens,
+    nonfinite_tokens,
+    random_matrix,
+)
+
+INT8 = Numerics(activation="int8", act_width=8)
+NUMERICS = [
+    Numerics(activation="int8", act_width=8, output="int"),
+    Numerics(activation="float16", act_width=16, output="float32"),
+    Numerics(activation="bfloat16", act_width=8, output="bfloat16"),
+    Numerics(activation="float32", act_width=24, output="float16"),
+    Numerics(activation="float16", act_width="exact", output="float32"),
+    Numerics(activation="int8", act_width=8, output="float16"),
+    Numerics(activation="float32", act_width=16, output="int"),
+    Numerics(activation="float16", act_width=8, output="float16"),
+    Numerics(activation="bfloat16", act_width=24, output="float32"),
+    Numerics(activation="float16", act_width="exact", output="int"),
+    Numerics(activation="int8", act_width=8, output="bfloat16"),
+    Numerics(activation="float32", act_width=11, output="bfloat16"),
+]
+
+
+def _numerics_name(numerics):
+    return f"{numerics.activation}-{numerics.act_width}-{numerics.output}"
+
+
+def _tokens(numerics, columns, count, *, seed):
+    """Return some of the adversarial tokens, chosen by the seed."""
+    tokens = adversarial_tokens(numerics, columns, seed=seed)
+    names = random.Random(seed).sample(sorted(tokens), count)
+    return np.stack([tokens[name] for name in names])
+
+
+@pytest.mark.parametrize("index", range(len(CATALOG)), ids=list(CATALOG))
+def test_every_family(hdl, index):
+    """Each family with tails of N and K; numerics, tables and multipliers take turns."""
+    name = list(CATALOG)[index]
+    numerics = NUMERICS[index % len(NUMERICS)]
+    parameters = hdl.parameters(
+        (name,),
+        numerics,
+        table=("full", "half")[index % 2],
+        multiply=("serial", "dsp")[index // 2 % 2],
+        output_lanes=(1, 2, 4)[index % 3],
+        mu=2 + index % 4,
+    )
+    matrices = adversarial_matrices(name, 6, 27, 16, seed=index)
+    chosen = [list(matrices)[(index + i) % len(matrices)] for i in (0, 5)]
+    work = [
+        (random_matrix(name, 7, 29, 8, seed=index), _tokens(numerics, 29, 2, seed=index)),
+        *((matrices[case], _tokens(numerics, 27, 1, seed=index + 1)) for case in chosen),
+    ]
+    hdl.EngineBench(parameters).run(work, stalls=(0.2, 0.2, 0.2), seed=index)
+
+
+@pytest.mark.parametrize("numerics", NUMERICS, ids=_numerics_name)
+def test_adversarial_tokens(hdl, numerics):
+    tokens = adversarial_tokens(numerics, 11, seed=1)
+    parameters = hdl.parameters(("int4_asym",), numerics, max_columns=11)
+    matrix = random_matrix("int4_asym", 3, 11, 8, seed=2)
+    hdl.EngineBench(parameters).run([(matrix, np.stack(list(tokens.values())))])
+
+
+@pytest.mark.parametrize(
+    ("name", "numerics"),
+    [
+        ("bitmod4", Numerics(activation="float32", output="float32")),
+        ("int8_asym", Numerics(activation="float16", act_width=12, output="float16")),
+        ("bcq2_asym", Numerics(activation="bfloat16", output="bfloat16")),
+        ("bitmod3", Numerics(activation="int8", act_width=8, output="int")),
+    ],
+    ids=["bitmod4", "int8_asym", "bcq2_asym", "bitmod3"],
+)
+def test_adversarial_matrices(hdl, name, numerics):
+    """Extreme codes, scales and row scales, with tokens that are extreme too."""
+    tokens = adversarial_tokens(numerics, 13, seed=3)
+    batch = np.stack([tokens["all_largest"], tokens["cancelling"]])
+    matrices = adversarial_matrices(name, 4, 13, 8, seed=4)
+    bench = hdl.EngineBench(hdl.parameters((name,), numerics, table="half", output_lanes=2))
+    bench.run([(matrix, batch) for matrix in matrices.values()])
+
+
+@pytest.mark.parametrize("multiply", ["serial", "dsp"])
+@pytest.mark.parametrize("group_size", [16, 32, 64, 128, 1000])
+def test_group_sizes(hdl, group_size, multiply):
+    """A slice, several, a tile, several tiles, the whole row; K at and beside tiles."""
+    parameters = hdl.parameters(
+        ("int3_asym",),
+        width=16,
+        tile_slices=4,
+        lanes=2,
+        group_sizes=(16, 32, 64, 128),
+        max_columns=150,
+        multiply=multiply,
+        act_lanes=8,
+    )
+    columns = (64, 65, 150) if group_size >= 64 else (33, 80)
+    work = [
+        (
+            random_matrix("int3_asym", 3, count, group_size, seed=count),
+            _tokens(parameters.numerics, count, 1, seed=count),
+        )
+        for count in columns
+    ]
+    hdl.EngineBench(parameters).run(work)
+
+
+@pytest.mark.parametrize("act_lanes", [1, 2, 8])
+@pytest.mark.parametrize("output_lanes", [1, 2, 4])
+def test_tails(hdl, act_lanes, output_lanes):
+    """Every N about a block and every K about a beat, a slice and a tile."""
+    parameters = hdl.parameters(("ternary",), INT8, act_lanes=act_lanes, output_lanes=output_lanes)
+    shapes = [(1, 1), (2, 7), (3, 8), (4, 9), (5, 15), (6, 16), (7, 17), (8, 24), (9, 31), (12, 33)]
+    work = [
+        (
+            random_matrix("ternary", rows, columns, 8, seed=columns),
+            _tokens(INT8, columns, 1, seed=columns),
+        )
+        for rows, columns in shapes
+    ]
+    hdl.EngineBench(parameters).run(work, stalls=(0.0, 0.1, 0.1), seed=act_lanes)
+
+
+MIXTURES = {
+    "widths": ("int2", "int8", "bitmod3"),
+    "scales": ("bcq3_asym", "int4_asym", "ternary"),
+    "signs": ("bcq1", "bcq4", "bitmod4"),
+}
+
+
+@pytest.mark.parametrize("table", ["full", "half"])
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_mixtures(hdl, mixture, table):
+    """Every group of every row names its own format; whole rows too."""
+    numerics = Numerics(output="float32")
+    parameters = hdl.parameters(MIXTURES[mixture], numerics, table=table)
+    members = parameters.layout.members
+    work = [
+        (random_matrix(members, 6, 30, 8, seed=1), _tokens(numerics, 30, 1, seed=1)),
+        (random_matrix(members, 5, 30, 16, seed=2), _tokens(numerics, 30, 1, seed=2)),
+        (random_matrix(members, 7, 33, 40, seed=3), _tokens(numerics, 33, 1, seed=3)),
+    ]
+    hdl.EngineBench(parameters).run(work, stalls=(0.1, 0.3, 0.3), seed=5)
+
+
+@pytest.mark.parametrize("chances", [(0.8, 0.0, 0.0), (0.0, 0.8, 0.0), (0.0, 0.0, 0.8), (0.5,) * 3])
+def test_stalls(hdl, chances):
+    """Any stream may hold any other up; layers of different shapes and formats follow."""
+    parameters = hdl.parameters(("bitmod3", "int2_asym"), output_lanes=2)
+    work = []
+    for index, (rows, columns) in enumerate([(1, 5), (9, 40), (2, 80), (12, 8), (4, 16)]):
+        name = ("bitmod3", "int2_asym")[index % 2]
+        tokens = _tokens(parameters.numerics, columns, 2, seed=index)
+        work.append((random_matrix(name, rows, columns, 8, seed=index), tokens))
+    hdl.EngineBench(parameters).run(work, stalls=chances, seed=11)
+
+
+@pytest.mark.parametrize(
+    ("activation", "output"),
+    [("float16", "float32"), ("bfloat16", "float16"), ("float32", "bfloat16")],
+)
+def test_nonfinite_tokens(hdl, activation, output):
+    """Each gives quiet NaNs and sets the flag; finite tokens around them are not touched."""
+    numerics = Numerics(activation=activation, output=output)
+    bench = hdl.EngineBench(hdl.parameters(("int2",), numerics, output_lanes=2))
+    matrix = random_matrix("int2", 3, 9, 8, seed=1)
+    finite = _tokens(numerics, 9, 1, seed=1)
+    assert not bench.run([(matrix, finite)]).nonfinite
+    bad = nonfinite_tokens(numerics, 9, seed=2)
+    tokens = [row for token in bad.values() for row in (token, finite[0])]
+    assert bench.run([(matrix, np.stack(tokens))]).nonfinite
+
+
+@pytest.mark.parametrize("name", ["int8_asym", "bcq4_asym", "bitmod4"])
+@pytest.mark.parametrize("act_width", [8, 24])
+def test_largest_layer(hdl, name, act_width):
+    """All-extreme inputs at the largest K fill the accumulator and do not overflow it."""
+    numerics = Numerics(activation="bfloat16", act_width=act_width, output="int")
+    parameters = hdl.parameters((name,), numerics, max_columns=80, scale_width=5)
+    tokens = adversarial_tokens(numerics, 80)
+    batch = np.stack([tokens["all_largest"], tokens["all_lowest"]])
+    matrices = adversarial_matrices(name, 2, 80, 80, seed=1, scale_width=5)
+    hdl.EngineBench(parameters).run([
+        (matrices[case], batch) for case in ("all_largest", "all_lowest")
+    ])
+    peak = 80 * 31 * max(m.peak for m in parameters.layout.members) * numerics.peak
+    assert parameters.sum_width == peak.bit_length() + 1
+
+
+EXTREME_SHAPES = {
+    "one lane": {"lanes": 1, "width": 32, "tile_slices": 1, "act_lanes": 32, "group_sizes": (32,)},
+    "one block": {"max_rows": 3, "output_lanes": 4},
+    "one slice a tile": {"tile_slices": 1},
+    "odd lanes": {"lanes": 5, "output_lanes": 5, "max_rows": 11},
+    "three slices a tile": {"tile_slices": 3, "group_sizes": (8, 24)},
+    "odd width": {"width": 24, "lanes": 2, "group_sizes": (24,), "act_lanes": 3, "mu": 5},
+    "one activation a beat": {"act_lanes": 1, "mu": 1},
+    "one table": {"mu": 8, "table": "half"},
+    "wide beats": {"lanes": 4, "width": 64, "tile_slices": 2, "group_sizes": (64,)},
+    "narrow scales": {"scale_width": 1},
+    "wide scales": {"scale_width": 16},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        *(("int4_asym", shape) for shape in EXTREME_SHAPES),
+        *(("bcq1", shape) for shape in ("one lane", "one block", "one slice a tile")),
+    ],
+)
+def test_extreme_shapes(hdl, name, shape):
+    """Counters of no bits, headers in one beat and in six, batches of one header and of many."""
+    parameters = hdl.parameters((name,), **EXTREME_SHAPES[shape])
+    layout = parameters.layout
+    rows, width = min(layout.max_rows, 7), layout.scale_width
+    work = []
+    for columns, group_size in ((layout.width - 1, layout.width), (67, layout.width), (80, 80)):
+        matrix = random_matrix(name, rows, columns, group_size, seed=columns, scale_width=width)
+        work.append((matrix, _tokens(parameters.numerics, columns, 1, seed=columns)))
+    hdl.EngineBench(parameters).run(work, stalls=(0.1, 0.1, 0.1), seed=3)
+
+
+def _random_case(hdl, seed):
+    """Draw an engine and three layers for it."""
+    rng = random.Random(seed)
+    width = rng.choice([8, 16, 24, 32])
+    tile_slices = rng.randrange(1, 5)
+    lanes = rng.choice([n for n in range(1, 7) if n * width >= 32])
+    sizes = [n * width for n in (1, 2, 3, 4, 8) if tile_slices % n == 0 or n % tile_slices == 0]
+    group_sizes = tuple(sorted(rng.sample(sizes, rng.randrange(len(sizes) + 1))))
+    names = rng.sample(sorted(CATALOG), rng.choice([1, 1, 2, 3]))
+    activation = rng.choice(["int8", *FLOATS])
+    act_width = 8 if activation == "int8" else rng.randrange(8, 25)
+    if activation == "float16" and rng.random() < 0.2:
+        act_width = "exact"
+    numerics = Numerics(
+        activation=activation,
+        act_width=act_width,
+        output=rng.choice(["int", "float32", "float16", "bfloat16"]),
+    )
+    mu = rng.randrange(1, 7)
+    parameters = hdl.parameters(
+        names,
+        numerics,
+        lanes=lanes,
+        width=width,
+        tile_slices=tile_slices,
+        group_sizes=group_sizes,
+        scale_width=rng.choice([1, 4, 8] if act_width == "exact" else [2, 8, 12]),
+        max_rows=rng.randrange(4, 14),
+        max_columns=rng.randrange(40, 97),
+        mu=mu,
+        table=rng.choice(["full", "half"]) if mu > 1 else "full",
+        multiply=rng.choice(["serial", "dsp"]),
+        act_lanes=rng.choice([n for n in range(1, width + 1) if width % n == 0]),
+        output_lanes=rng.choice([n for n in range(1, lanes + 1) if lanes % n == 0]),
+    )
+    layout = parameters.layout
+    work = []
+    for index in range(3):
+        rows, columns = rng.randint(1, layout.max_rows), rng.randint(1, layout.max_columns)
+        matrix = random_matrix(
+            rng.choice([layout.members, rng.choice(names)]),
+            rows,
+            columns,
+            rng.choice([*group_sizes, columns]),
+            seed=seed + index,
+            scale_width=layout.scale_width,
+        )
+        work.append((matrix, _tokens(numerics, columns, rng.choice([1, 2]), seed=seed + index)))
+    return parameters, work, tuple(rng.choice([0, 0, 0.3]) for _ in range(3))
+
+
+def _run_random_case(hdl, seed):
+    parameters, work, stalls = _random_case(hdl, seed)
+    try:
+        hdl.EngineBench(parameters).run(work, stalls=stalls, seed=seed)
+    except AssertionError as error:
+        raise AssertionError(f"seed {seed}: {parameters}: {error}") from error
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_engine(hdl, seed):
+    _run_random_case(hdl, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1000, 1200))
+def test_more_random_engines(hdl, seed):
+    _run_random_case(hdl, seed)
+
+
+PORTS = {
+    "small": {
+        "i_x__payload": ("in", 4 * 16 + 1),
+        "i_x__valid": ("in", 1),
+        "i_x__ready": ("out", 1),
+        "i_w__payload": ("in", 4 * 8 + 1),
+        "i_w__valid": ("in", 1),
+        "i_w__ready": ("out", 1),
+        "o__payload": ("out", 32 + 1),
+        "o__valid": ("out", 1),
+        "o__ready": ("in", 1),
+        "clear": ("in", 1),
+        "status": ("out", 5),
+    },
+    "int": {
+        "i_x__payload": ("in", 8 * 8 + 1),
+        "i_x__valid": ("in", 1),
+        "i_x__ready": ("out", 1),
+        "i_w__payload": ("in", 2 * 32 + 1),
+        "i_w__valid": ("in", 1),
+        "i_w__ready": ("out", 1),
+        # Sums of 80 columns of int8 by int4 by 255: 26 bits; the exponent has 2.
+        "o__payload": ("out", 2 * 26 + 2 + 1),
+        "o__valid": ("out", 1),
+        "o__ready": ("in", 1),
+        "clear": ("in", 1),
+        "status": ("out", 5),
+    },
+}
+
+
+@pytest.mark.parametrize("name", PORTS)
+def test_ports_are_frozen(hdl, name):
+    """A change here is a change for everyone who has instantiated an engine."""
+    if name == "small":
+        parameters = hdl.parameters()
+    else:
+        numerics = Numerics(activation="int8", act_width=8, output="int")
+        parameters = hdl.parameters(
+            numerics=numerics, lanes=2, width=32, group_sizes=(32,), act_lanes=8, output_lanes=2
+        )
+    assert hdl.ports(hdl.EngineBench(parameters).engine) == PORTS[name]
+
+
+def test_no_output_depends_on_an_input_of_the_same_cycle(hdl):
+    """Toggling every input before each edge moves no output; so engines chain without loops."""
+    parameters = hdl.parameters(("bitmod3",), output_lanes=2)
+    bench = hdl.EngineBench(parameters)
+    engine = bench.engine
+    matrix = random_matrix("bitmod3", 6, 20, 8, seed=1)
+    tokens = _tokens(parameters.numerics, 20, 2, seed=1)
+    inputs = [engine.i_x.valid, engine.i_w.valid, engine.o.ready]
+    inputs += [Value.cast(engine.i_x.payload), Value.cast(engine.i_w.payload)]
+    outputs = [engine.i_x.ready, engine.i_w.ready, engine.o.valid]
+    outputs += [Value.cast(engine.o.payload), Value.cast(engine.status)]
+
+    async def script(host):
+        host.offer(bench.x(tokens), bench.w(matrix) * 2)
+        while len(host.o.received) < 2 * bench.beats(matrix):
+            before = [host.get(signal) for signal in outputs]
+            for value in (0, -1):
+                for signal in inputs:
+                    host.set(signal, value & (1 << len(signal)) - 1)
+                assert [host.get(signal) for signal in outputs] == before
+            await host.cycle()
+
+    bench.script(script, stalls=(0.2, 0.2, 0.4), seed=1)
+
+
+def test_vectors_run_ahead(hdl):
+    """Two are taken before the first beat of weights, and layers without vectors wait."""
+    parameters = hdl.parameters(("int4",), INT8)
+    bench = hdl.EngineBench(parameters)
+    matrix = random_matrix("int4", 5, 40, 8, seed=1)
+    tokens = _tokens(INT8, 40, 4, seed=1)
+
+    async def script(host):
+        x = bench.x(tokens)
+        host.offer(x)
+        for _ in range(400):
+            await host.cycle()
+        assert host.x.sent >= len(x) // 2
+        assert host.busy
+        host.offer(w=bench.w(matrix) * 4)
+        await host.until(lambda: len(host.o.received) == 20)
+        bench.check(host.o.received, matrix, tokens)
+
+    bench.script(script)
+
+
+@pytest.mark.parametrize(("name", "planes"), [("int4", 4), ("bitmod4", 5), ("int8", 8)])
+def test_a_plane_of_a_slice_every_cycle(hdl, name, planes):
+    """Between the first code of a tile and the last, nothing but planes and headers takes time."""
+    parameters = hdl.parameters((name,), INT8, act_lanes=8, tile_slices=4, max_rows=48)
+    bench = hdl.EngineBench(parameters)
+    matrix = random_matrix(name, 48, 32, 32, seed=1)
+    layout = parameters.layout
+    x, w = bench.x(_tokens(INT8, 32, 1, seed=1)), bench.w(matrix)
+
+    async def script(host):
+        host.offer(x)
+        for _ in range(200):  # so that the tables are there
+            await host.cycle()
+        host.offer(w=w)
+        await host.until(lambda: host.w.sent == len(w) - 1)
+        header_beats = layout.layer_header_beats + layout.tile_header_beats
+        header_beats += 12 * layout.row_scale_beats + 2
+        batch_beats, batch_records = layout.batch_shape
+        slices, batches = 12 * 4, -(-12 // batch_records)
+        # A format of fewer code bits than planes takes its headers while planes pass.
+        busy = slices * planes
+        beats = slices * layout.max_code_width + batches * batch_beats
+        spent = host.cycles - 200 - header_beats
+        assert spent <= max(busy, beats) + planes + batch_beats + 6
+        await host.until(lambda: len(host.o.received) == 48)
+
+    bench.script(script)

@@ -1,0 +1,569 @@
+# amaranth: UnusedElaboratable=no
+"""Engines that are given something wrong: the code, no output, no hang, and afresh after clear."""
+
+import random
+import zlib
+
+import numpy as np
+import pytest
+
+from lutra.formats import Numerics, pack
+from lutra.formats.layout import LAYER_HEADER, TILE_HEADER
+from lutra.hdl import Error
+from lutra.sim import adversarial_tokens, nonfinite_tokens, random_matrix
+
+FORMATS = ("bitmod3", "int2_asym")  # five members, so that ids 5, 6 and 7 are unknown
+ROWS, COLUMNS, GROUP_SIZE = 6, 37, 8  # two blocks with two padding rows, three tiles, a tail
+
+
+class Stream:
+    """A layer's stream in sections, to be changed; each is an integer a beat, without checksum."""
+
+    def __init__(self, layout, matrix):
+        self.layout = layout
+        beats = [int.from_bytes(beat.tobytes(), "little") for beat in pack(matrix, layout).beats]
+        blocks = -(-matrix.rows // layout.lanes)
+        count = layout.layer_header_beats + blocks * layout.row_scale_beats
+        self.sections = []
+        while beats:
+            self.sections.append(beats[:count])
+            beats = beats[count + 1 :]
+            if beats:
+                head = self._join(beats[: layout.tile_header_beats])
+                count = layout.tile_header_beats + (head >> 64 & 0xFFFFFFFF)
+
+    def _join(self, beats):
+        return sum(beat << index * self.layout.beat_width for index, beat in enumerate(beats))
+
+    def set(self, section, name, value):
+        """Change a field of a section's header; a function changes what it was."""
+        fields = TILE_HEADER if section else LAYER_HEADER
+        width, count = self.layout.beat_width, self.layout.beats_for(fields.width)
+        head = self._join(self.sections[section][:count])
+        position = sum(w for n, w in list(fields.items())[: list(fields).index(name)])
+        mask = (1 << fields[name]) - 1
+        new: int = value(head >> position & mask) if callable(value) else value
+        assert 0 <= new <= mask
+        assert new != head >> position & mask, "nothing would change"
+        head = head & ~(mask << position) | new << position
+        beats = [head >> index * width & (1 << width) - 1 for index in range(count)]
+        self.sections[section][:count] = beats
+        return self
+
+    def set_record(self, section, record, lane, name, value):
+        """Change a field of one lane's header, of a record of the section's first batch."""
+        layout = self.layout
+        beats, records = layout.batch_shape
+        assert record < records
+        fields = list(layout.record_header.items())
+        index = [field for field, _ in fields].index(name)
+        position = record * layout.record_header.width + sum(w for _, w in fields[:index])
+        for bit in range(fields[index][1]):
+            part, offset = divmod(position + bit, layout.width)
+            assert part < beats
+            place = 1 << lane * layout.width + offset
+            beat = layout.tile_header_beats + part
+            self.sections[section][beat] &= ~place
+            if value >> bit & 1:
+                self.sections[section][beat] |= place
+        return self
+
+    def payloads(self):
+        """Return beats with right checksums and `last` at the end."""
+        beats = []
+        for section in self.sections:
+            data = b"".join(b.to_bytes(self.layout.beat_width // 8, "little") for b in section)
+            beats += [*section, zlib.crc32(data)]
+        beats[-1] |= 1 << self.layout.beat_width
+        return beats
+
+
+class Trial:
+    """One engine that is given good layers before and behind bad ones."""
+
+    def __init__(self, hdl, numerics=None, **changes):
+        self.numerics = numerics or Numerics(act_width=8)
+        self.bench = hdl.EngineBench(hdl.parameters(FORMATS, self.numerics, **changes))
+        layout = self.bench.parameters.layout
+        self.good = random_matrix(layout.members, 5, 20, 16, seed=1)
+        self.good_tokens = self.tokens(20, 1)
+        self.matrix = random_matrix(layout.members, ROWS, COLUMNS, GROUP_SIZE, seed=2)
+        self.width = layout.beat_width
+
+    def tokens(self, columns, count):
+        """Return equal tokens."""
+        tokens = adversarial_tokens(self.numerics, columns, seed=columns)
+        return np.stack([tokens["random"]] * count)
+
+    def stream(self):
+        """Return the layer, to be changed."""
+        return Stream(self.bench.parameters.layout, self.matrix)
+
+    def raw(self):
+        """Payloads of the layer as they are."""
+        return self.bench.w(self.matrix)
+
+    def vector(self, columns=COLUMNS):
+        """Return payloads of one token."""
+        return self.bench.x(self.tokens(columns, 1))
+
+    def run(self, cases, *, stalls=(0.0, 0.0, 0.0), seed=0):
+        """Give each case between good layers; cases are (name, weights, vector or None, error)."""
+
+        async def script(host):
+            for name, weights, vector, error in cases:
+                try:
+                    await self._case(host, weights, vector or self.vector(), error)
+                except AssertionError as failure:
+                    raise AssertionError(f"{name}, seed {seed}: {failure}") from failure
+            await self.recovered(host)
+
+        self.bench.script(script, stalls=stalls, seed=seed)
+
+    async def _case(self, host, weights, vector, error):
+        bench = self.bench
+        await host.clear()
+        x, w = bench.x(self.good_tokens), bench.w(self.good)
+        host.offer(x, w)
+        # Nothing is taken before the error shows: what was finished must come out after it.
+        for _ in range(len(w) + 150):
+            await host.cycle(hold_output=True)
+        assert host.w.finished
+        assert host.error == Error.NONE
+        assert host.busy
+        host.offer([*vector, *x, *x], [*weights, *w, *w])
+        for _ in range(3000):
+            if host.error != Error.NONE:
+                break
+            await host.cycle(hold_output=True)
+        assert host.error != Error.NONE, f"no error, {host.w.sent} beats of weights taken"
+        assert error in (None, host.error), f"{host.error.name} and not {error.name}"
+        found = host.error
+        expected = bench.beats(self.good)
+        assert not host.o.received
+        await host.until(lambda: len(host.o.received) >= expected)
+        bench.check(host.o.received, self.good, self.good_tokens)
+        # Everything else is accepted, a beat a cycle, and forgotten.
+        await host.until(lambda: host.x.finished and host.w.finished, limit=2 * len(w) + 400)
+        for _ in range(20):
+            await host.cycle()
+        assert len(host.o.received) == expected, "an output of a layer that is wrong"
+        assert host.error == found, "the code did not stick"
+
+    async def recovered(self, host):
+        """Clear the engine and run a layer bit for bit."""
+        await host.clear()
+        host.offer(self.vector(), self.raw())
+        await host.until(lambda: len(host.o.received) == self.bench.beats(self.matrix))
+        self.bench.check(host.o.received, self.matrix, self.tokens(COLUMNS, 1))
+        assert host.error == Error.NONE
+
+
+def _layer_cases(trial):
+    """Headers of layers that are whole and consistent in themselves, but wrong."""
+    for name, value, error in (
+        ("magic", 0x754D, Error.VERSION),
+        ("magic", 0x6954, Error.VERSION),
+        ("version", 0, Error.VERSION),
+        ("version", 2, Error.VERSION),
+        ("flags", 1, Error.VERSION),
+        ("flags", 0x80, Error.VERSION),
+        ("layout", lambda old: old ^ 1 << 31, Error.FORMAT),
+        ("layout", 0, Error.FORMAT),
+        ("rows", 0, Error.SIZE),
+        ("rows", ROWS - 2, Error.SIZE),  # one block
+        ("rows", 9, Error.SIZE),  # three blocks
+        ("rows", 0xFFFFFFFF, Error.SIZE),
+        ("columns", 0, Error.SIZE),
+        ("columns", 32, Error.SIZE),  # two tiles
+        ("columns", 49, Error.SIZE),  # four tiles
+        ("columns", 0xFFFFFFFF, Error.SIZE),
+        ("blocks", 0, Error.SIZE),
+        ("blocks", 1, Error.SIZE),
+        ("blocks", 3, Error.SIZE),
+        ("blocks", 2 + (1 << 30), Error.SIZE),  # whose rows would wrap to the right number
+        ("tiles", 0, Error.SIZE),
+        ("tiles", 2, Error.SIZE),
+        ("tiles", 4, Error.SIZE),
+        ("segment_slices", 0, Error.SIZE),
+        ("segment_slices", 3, Error.SIZE),
+        ("segment_slices", 0xFFFF, Error.SIZE),
+    ):
+        yield f"{name} {value}", trial.stream().set(0, name, value).payloads(), None, error
+    too_many = trial.stream().set(0, "rows", 13).set(0, "blocks", 4)
+    yield "rows over the limit", too_many.payloads(), None, Error.SIZE
+    too_wide = trial.stream().set(0, "columns", 81).set(0, "tiles", 6)
+    yield "columns over the limit", too_wide.payloads(), None, Error.SIZE
+
+
+def _tile_cases(trial):
+    for section in (1, 3):
+        last = section == 3
+        for name, value, error in (
+            ("magic", 0x754C, Error.VERSION),
+            ("flags", 1, Error.VERSION),
+            ("flags", 0x8000, Error.VERSION),
+            ("index", lambda old: old + 1, Error.SIZE),
+            ("index", lambda old: old | 1 << 15, Error.SIZE),
+            ("slices", 0, Error.SIZE),
+            ("slices", 2 if last else 1, Error.SIZE),
+            ("slices", 3, Error.SIZE),
+            ("beats", lambda old: old + 1, Error.LENGTH),
+            ("beats", lambda old: old - 1, Error.LENGTH),
+            ("beats", lambda old: old | 1 << 31, Error.LENGTH),
+        ):
+            stream = trial.stream().set(section, name, value)
+            yield f"section {section} {name}", stream.payloads(), None, error
+
+
+def _record_cases(trial):
+    """Ids of no format, and the one scale without a negative: in any lane and record."""
+    layout = trial.bench.parameters.layout
+    lowest = 1 << layout.scale_width
+    # Four records in the first tile, two in the last; lanes 2 and 3 of the last one are padding.
+    for section, record in ((1, 0), (1, 1), (1, 3), (3, 0), (3, 1)):
+        for lane in range(layout.lanes):
+            stream = trial.stream()
+            if (record + lane) % 2:
+                stream.set_record(section, record, lane, "format", 5 + lane % 3)
+            else:
+                stream.set_record(section, record, lane, "scale_0", lowest)
+            name = f"section {section} record {record} lane {lane}"
+            yield name, stream.payloads(), None, Error.FORMAT
+
+
+def _checksum_cases(trial):
+    stream = trial.stream()
+    sizes = [len(section) + 1 for section in stream.sections]
+    ends = np.cumsum(sizes)
+    header = trial.bench.parameters.layout.layer_header_beats
+    tile_header = trial.bench.parameters.layout.tile_header_beats
+    places = {
+        "row scale": (header, 3),
+        "row scale of padding": (header + 7, 30),
+        "checksum of the layer": (ends[0] - 1, 17),
+        "first code": (ends[0] + sizes[1] - 2, 0),
+        "last code": (ends[-1] - 2, 7),
+        "checksum of a tile": (ends[1] - 1, 31),
+        "checksum of the last": (ends[-1] - 1, 0),
+    }
+    assert tile_header == 3
+    for name, (beat, bit) in places.items():
+        beats = trial.raw()
+        beats[beat] ^= 1 << int(bit)
+        yield name, beats, None, Error.CRC
+
+
+def _last_cases(trial):
+    """`last` where it must not be and not where it must."""
+    beats = trial.raw()
+    flag = 1 << trial.width
+    yield "no last", [*beats[:-1], beats[-1] & ~flag], None, Error.LENGTH
+    stream = trial.stream()
+    sizes = [len(section) + 1 for section in stream.sections]
+    ends = np.cumsum(sizes)
+    places = (0, 5, 6, 13, ends[0] - 1, ends[0], ends[0] + 3, ends[0] + 12, ends[1] - 1)
+    for place in (*places, ends[1], len(beats) - 2):
+        early = trial.raw()
+        early[int(place)] |= flag
+        yield f"last at {place} of {len(beats)}", early, None, Error.LENGTH
+        if place > 0:  # and a host that believes in its own last
+            yield f"end at {place}", early[: int(place) + 1], None, Error.LENGTH
+
+
+def _length_cases(trial):
+    """Payloads with too few beats or too many, whose checksums are right."""
+    start = trial.bench.parameters.layout.tile_header_beats
+    for section in (1, 3):
+        for place in (start, start + 7, -1):
+            fewer, more = trial.stream(), trial.stream()
+            del fewer.sections[section][place]
+            more.sections[section].insert(place, 0)
+            yield f"one beat less in {section} at {place}", fewer.payloads(), None, None
+            yield f"one beat more in {section} at {place}", more.payloads(), None, None
+    beats = trial.raw()
+    yield "a layer without its tiles", beats[: len(trial.stream().sections[0]) + 1], None, None
+    tiles = trial.stream()
+    del tiles.sections[2]
+    yield "a tile left out", tiles.payloads(), None, Error.SIZE
+    swapped = trial.stream()
+    swapped.sections[1:3] = swapped.sections[2:0:-1]
+    yield "tiles in another order", swapped.payloads(), None, Error.SIZE
+
+
+def _vector_cases(trial):
+    """Let the two streams disagree, or a vector be longer than any layer's."""
+    raw = trial.raw()
+    # 37 columns are ten beats of four.
+    for columns, error in (
+        (1, Error.LENGTH),
+        (36, Error.LENGTH),
+        (41, Error.LENGTH),
+        (80, Error.LENGTH),
+        (81, Error.SIZE),
+        (300, Error.SIZE),
+    ):
+        yield f"{columns} activations", raw, trial.vector(columns), error
+    # Activations past the layer's 37 that are not 0: in the last of ten beats of four.
+    for place, element in ((37, 1.0), (39, -(2.0**-24)), (38, np.nan), (37, np.inf)):
+        tokens = np.zeros((1, 40), dtype=np.float16)
+        tokens[:, :COLUMNS] = trial.tokens(COLUMNS, 1)
+        tokens[0, place] = element
+        vector = trial.bench.x(tokens)
+        yield f"activation {place} is {element}", raw, vector, Error.LENGTH
+
+
+GROUPS = {
+    "layer header": _layer_cases,
+    "tile header": _tile_cases,
+    "record header": _record_cases,
+    "checksum": _checksum_cases,
+    "last": _last_cases,
+    "length": _length_cases,
+    "vector": _vector_cases,
+}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_each_error_has_its_code(hdl, group):
+    trial = Trial(hdl)
+    trial.run(list(GROUPS[group](trial)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_errors_under_stalls(hdl, seed):
+    """A few of each group, while every stream stalls at random."""
+    trial = Trial(hdl, output_lanes=2)
+    rng = random.Random(seed)
+    cases = [rng.choice(list(group(trial))) for group in GROUPS.values()]
+    trial.run(cases, stalls=(0.4, 0.4, 0.4), seed=seed)
+
+
+@pytest.mark.parametrize("activation", ["float16", "bfloat16", "float32"])
+def test_integers_cannot_say_nan(hdl, activation):
+    numerics = Numerics(activation=activation, act_width=8, output="int")
+    trial = Trial(hdl, numerics)
+    cases = [
+        (name, trial.raw(), trial.bench.x(token[None]), Error.NONFINITE)
+        for name, token in nonfinite_tokens(numerics, COLUMNS).items()
+    ]
+    trial.run(cases)
+
+
+@pytest.mark.parametrize("columns", [81, 84, 85, 88, 200])
+def test_a_later_vector_may_be_too_long(hdl, columns):
+    """It stops the layer at hand, or comes behind it; outputs are those of whole layers."""
+    trial = Trial(hdl)
+    bench = trial.bench
+    finished = []
+
+    async def script(host):
+        for wait in (0, 40, 90, 110, 140, 170, 220):
+            await host.clear()
+            x, w = bench.x(trial.good_tokens), bench.w(trial.good)
+            rest = [*trial.vector(columns), *x]
+            host.offer(x if wait else [*x, *rest], w * 3)
+            for _ in range(wait):
+                await host.cycle()
+            if wait:
+                assert host.x.finished
+                host.offer(rest)
+            await host.until(lambda: host.error != Error.NONE)
+            assert host.error == Error.SIZE
+            await host.until(lambda: host.x.finished and host.w.finished)
+            for _ in range(40):
+                await host.cycle()
+            count = len(host.o.received)
+            assert count in (0, bench.beats(trial.good)), f"{count} outputs after {wait}"
+            if count:
+                bench.check(host.o.received, trial.good, trial.good_tokens)
+            finished.append(count > 0)
+        await trial.recovered(host)
+
+    bench.script(script)
+    assert not finished[0]
+    assert finished[-1]
+    assert finished == sorted(finished)
+
+
+def test_inputs_are_discarded_while_the_output_is_held(hdl):
+    """A host that has stopped reading still gets rid of its streams, a beat a cycle."""
+    trial = Trial(hdl)
+    bench = trial.bench
+
+    async def script(host):
+        x, w = bench.x(trial.good_tokens), bench.w(trial.good)
+        bad = trial.stream().set(0, "magic", 0).payloads()
+        host.offer(x * 3, [*w, *w, *bad])
+        # Two finished layers fit; the third is looked at only once the first has left.
+        for _ in range(len(w) * 2 + 200):
+            await host.cycle(hold_output=True)
+        assert host.error in (Error.NONE, Error.VERSION)
+        while host.error == Error.NONE:
+            await host.cycle()
+        host.offer([*x] * 20, [*w] * 20)
+        for _ in range(20 * len(w) + 1):
+            await host.cycle(hold_output=True)
+        assert host.x.finished
+        assert host.w.finished
+        await host.until(lambda: len(host.o.received) == 2 * bench.beats(trial.good))
+        for half in (host.o.received[:5], host.o.received[5:]):
+            bench.check(half, trial.good, trial.good_tokens)
+
+    bench.script(script)
+
+
+@pytest.mark.parametrize("multiply", ["serial", "dsp"])
+def test_clear_at_any_time(hdl, multiply):
+    """Whatever was under way, the next layer is right and nothing of the last one appears."""
+    trial = Trial(hdl, multiply=multiply, table="half")
+    bench = trial.bench
+    rng = random.Random(5)
+
+    async def script(host):
+        x, w = bench.x(trial.good_tokens), bench.w(trial.good)
+        for wait in [*rng.sample(range(1, 2 * len(w) + 120), 28)]:
+            host.offer([*trial.vector(), *x, *trial.vector()], [*trial.raw(), *w, *trial.raw()])
+            for _ in range(wait):
+                await host.cycle()
+            await host.clear()
+            host.offer(x, w)
+            try:
+                await host.until(lambda: len(host.o.received) == bench.beats(trial.good))
+                bench.check(host.o.received, trial.good, trial.good_tokens)
+                assert host.error == Error.NONE
+            except AssertionError as failure:
+                raise AssertionError(f"cleared after {wait} cycles: {failure}") from failure
+            host.open()
+
+    bench.script(script)
+
+
+def test_a_stream_that_stops_is_waited_for(hdl):
+    """No error, no output; it goes on where it stopped, or is cleared."""
+    trial = Trial(hdl)
+    bench = trial.bench
+
+    async def script(host):
+        x, w = bench.x(trial.good_tokens), bench.w(trial.good)
+        for cut in (1, 8, len(w) // 2, len(w) - 1):
+            host.offer(x, w[:cut])
+            for _ in range(150):
+                await host.cycle()
+            assert host.w.finished
+            assert host.busy
+            assert host.error == Error.NONE
+            assert not host.o.received
+            host.offer(w=w[cut:])
+            await host.until(lambda: len(host.o.received) == bench.beats(trial.good))
+            bench.check(host.o.received, trial.good, trial.good_tokens)
+            host.open()
+            for _ in range(3):
+                await host.cycle()
+            assert not host.busy
+
+    bench.script(script)
+
+
+@pytest.mark.parametrize("case", ["row scale", "codes", "zero", "batch", "negative zero"])
+def test_padding_is_ignored(hdl, case):
+    """What neither row nor column needs changes no output, given right checksums."""
+    trial = Trial(hdl, width=16, group_sizes=(16,), act_lanes=4)
+    layout = trial.bench.parameters.layout
+    matrix = random_matrix(layout.members, 5, 21, 16, seed=9)
+    tokens = trial.tokens(21, 1)
+    rng = random.Random(1)
+    stream = Stream(layout, matrix)
+    x = trial.bench.x(tokens)
+    if case == "row scale":  # lanes 1 to 3 of block 1 are padding
+        for beat in (-2, -1):
+            stream.sections[0][beat] ^= rng.getrandbits(48) << 16
+    elif case == "codes":  # of columns past 21, in the last slice of the last record
+        widths = [layout.members[index].code_width for index in matrix.format_ids[4]]
+        for beat in range(1, widths[1] + 1):
+            for lane in range(4):
+                stream.sections[-1][-beat] ^= rng.getrandbits(11) << lane * 16 + 5
+    elif case == "zero":  # of padding rows, and of rows whose format has none
+        for record in range(4):
+            for lane in range(4):
+                row = record // 2 * 4 + lane
+                member = layout.members[matrix.format_ids[min(row, 4), record % 2]]
+                if row > 4 or not member.has_zero_point:
+                    stream.set_record(1, record, lane, "zero", 3)
+    elif case == "batch":  # behind the headers of the last batch
+        beats, headers = layout.batch_shape
+        assert headers > 4, "no room behind the last header"
+        stream.sections[1][layout.tile_header_beats + beats - 1] ^= (1 << 15) | (1 << 63)
+    else:  # a float's zero has a sign
+        zeros = np.zeros((1, 24), dtype=np.float16)
+        zeros[:, :21] = tokens
+        zeros[:, 21:] = -0.0
+        x = trial.bench.x(zeros)
+
+    async def script(host):
+        host.offer(x, stream.payloads())
+        await host.until(lambda: len(host.o.received) == 5 or host.error != Error.NONE, limit=800)
+        assert host.error == Error.NONE
+        trial.bench.check(host.o.received, matrix, tokens)
+
+    assert case == "negative zero" or stream.payloads() != trial.bench.w(matrix)
+    trial.bench.script(script)
+
+
+def test_busy(hdl):
+    """From the first beat of anything to the last output; after an error, while outputs come."""
+    trial = Trial(hdl)
+    bench = trial.bench
+
+    async def script(host):
+        x, w = bench.x(trial.good_tokens), bench.w(trial.good)
+        expected = bench.beats(trial.good)
+        for first in ("vector", "weights"):
+            assert not host.busy
+            host.offer(*((x[:1], []) if first == "vector" else ([], w[:1])))
+            await host.cycle()
+            for _ in range(60):
+                await host.cycle()
+                assert host.busy
+            host.offer(*((x[1:], w) if first == "vector" else (x, w[1:])))
+            while len(host.o.received) < expected:
+                await host.cycle()
+                assert host.busy
+            await host.cycle()
+            assert not host.busy
+            host.open()
+
+        bad = trial.stream().set(0, "magic", 0).payloads()
+        host.offer([*x, *x, *x], [*w, *bad])
+        while host.error == Error.NONE:
+            await host.cycle(hold_output=True)
+        for _ in range(60):
+            await host.cycle(hold_output=True)
+            assert host.busy
+        while len(host.o.received) < expected:
+            assert host.busy
+            await host.cycle()
+        for _ in range(60):
+            await host.cycle()
+            assert not host.busy
+        assert host.error == Error.VERSION
+
+    bench.script(script)
+
+
+def test_the_first_error_stays(hdl):
+    """What follows it is not looked at, a vector that is too long included."""
+    trial = Trial(hdl)
+    bench = trial.bench
+
+    async def script(host):
+        host.offer([], trial.stream().set(0, "layout", 0).payloads())
+        await host.until(lambda: host.error != Error.NONE)
+        assert host.error == Error.FORMAT
+        host.offer(trial.vector(300), bench.w(trial.good) + [0] * 50)
+        await host.until(lambda: host.x.finished and host.w.finished)
+        assert host.error == Error.FORMAT
+        assert not host.o.received
+        await trial.recovered(host)
+
+    bench.script(script)

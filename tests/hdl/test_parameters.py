@@ -1,0 +1,108 @@
+# amaranth: UnusedElaboratable=no
+"""Parameters of an engine: what is refused, and widths that hold the worst case and no more."""
+
+import dataclasses
+import itertools
+import re
+
+import pytest
+
+from lutra.formats import CATALOG, Numerics
+
+INT8 = Numerics(activation="int8", act_width=8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"mu": 0}, "mu must be an integer in 1..8, not 0"),
+        ({"mu": 9}, "mu must be an integer in 1..8, not 9"),
+        ({"mu": 4.0}, "mu must be an integer in 1..8, not 4.0"),
+        ({"table": "quarter"}, "table must be 'full' or 'half', not 'quarter'"),
+        (
+            {"table": "half", "mu": 1},
+            "mu must be at least 2 for half tables; use 2 or more, or table 'full'",
+        ),
+        ({"multiply": "booth"}, "multiply must be 'serial' or 'dsp', not 'booth'"),
+        ({"act_lanes": 3}, "act_lanes must divide the 8 weights of a lane's cycle, not 3"),
+        ({"act_lanes": 0}, "act_lanes must divide the 8 weights of a lane's cycle, not 0"),
+        ({"act_lanes": 16}, "act_lanes must divide the 8 weights of a lane's cycle, not 16"),
+        ({"act_lanes": "4"}, "act_lanes must divide the 8 weights of a lane's cycle, not '4'"),
+        ({"output_lanes": 0}, "output_lanes must be a positive integer, not 0"),
+        ({"output_lanes": 1.0}, "output_lanes must be a positive integer, not 1.0"),
+        ({"output_lanes": 3}, "output_lanes must divide the 4 lanes, not 3"),
+        ({"output_lanes": 8}, "output_lanes must divide the 4 lanes, not 8"),
+        (
+            {
+                "formats": ("int8",),
+                "numerics": Numerics(act_width="exact"),
+                "scale_width": 16,
+                "max_columns": 4096,
+            },
+            (
+                "The exact sum of 4096 columns needs 76 bits, over the limit of 63; "
+                "lower max_columns, act_width or scale_width"
+            ),
+        ),
+    ],
+)
+def test_refused(hdl, changes, sentence):
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        hdl.parameters(**changes)
+
+
+def test_limit_of_the_sum(hdl):
+    """63 bits are built, 64 are not."""
+    numerics = Numerics(activation="float32", act_width=24)
+    settings = {"formats": ("int8_asym",), "numerics": numerics, "scale_width": 16}
+    most = ((1 << 62) - 1) // (255 * 65535 * numerics.peak)
+    assert hdl.parameters(**settings, max_columns=most).sum_width == 63
+    with pytest.raises(ValueError, match=r"needs 64 bits, over the limit of 63; lower max_col"):
+        hdl.parameters(**settings, max_columns=most + 1)
+
+
+def _bits(peak):
+    """Fewest bits of a two's complement number that is at least ``peak`` and ``-peak``."""
+    return next(width for width in range(1, 80) if (1 << width - 1) - 1 >= peak)
+
+
+@pytest.mark.parametrize("name", CATALOG)
+@pytest.mark.parametrize("numerics", [INT8, Numerics(act_width=13), Numerics(act_width="exact")])
+def test_widths(hdl, name, numerics):
+    parameters = hdl.parameters((name,), numerics, mu=3, scale_width=5, max_columns=50)
+    largest = 0
+    for item in parameters.layout.members:
+        for scales in itertools.product((-1, 1), repeat=item.scale_count):
+            table = item.weight_table(scales)
+            zeros = table if item.has_zero_point else [0]
+            largest = max(largest, *(abs(int(w - z)) for w in table for z in zeros))
+    assert parameters.entry_width == _bits(3 * numerics.peak)
+    assert parameters.slice_width == _bits(8 * numerics.peak)
+    assert parameters.sum_width == _bits(50 * largest * 31 * numerics.peak)
+    # Binary coding scales each plane of each slice; other formats a whole group of a tile.
+    binary = any(item.scale_count > 1 for item in parameters.layout.members)
+    assert parameters.scales_every_step == binary
+    columns, peak = (8, 1) if binary else (16, largest)
+    assert parameters.segment_width == _bits(columns * peak * numerics.peak)
+
+
+def test_numbers(hdl):
+    parameters = hdl.parameters(
+        ("bitmod4", "int2"), width=16, mu=3, act_lanes=8, group_sizes=(16, 32), max_columns=100
+    )
+    assert parameters.tables == 6
+    assert parameters.entries == 8
+    assert dataclasses.replace(parameters, table="half").entries == 4
+    assert parameters.max_act_beats == 13
+    assert parameters.beats_of_slice == 2
+    expected = {p.coefficient for m in parameters.layout.members for p in m.planes}
+    assert parameters.coefficients == tuple(sorted(expected))
+    assert not parameters.scales_every_step
+
+
+def test_parameters_are_values(hdl):
+    assert hdl.parameters() == hdl.parameters()
+    assert hash(hdl.parameters()) == hash(hdl.parameters())
+    assert hdl.parameters() != hdl.parameters(mu=3)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        hdl.parameters().mu = 3

@@ -1,0 +1,72 @@
+# amaranth: UnusedElaboratable=no
+"""Delays and registered sums: values and exact latencies."""
+
+import random
+
+import pytest
+from amaranth import Module, Signal, Value, signed
+from amaranth.lib import data
+
+from lutra.hdl.pipeline import delay, registered_sum, sum_latency
+
+
+@pytest.mark.parametrize("control", [False, True])
+@pytest.mark.parametrize("cycles", [0, 1, 2, 5])
+def test_delay(hdl, cycles, control):
+    m = Module()
+    i, o = Signal(signed(7)), Signal(signed(7))
+    m.d.comb += o.eq(delay(m, i, cycles, name="value", control=control).as_signed())
+    rng = random.Random(cycles)
+    values = [rng.randrange(-64, 64) for _ in range(30)]
+
+    async def bench(ctx):
+        for index, value in enumerate(values):
+            ctx.set(i, value)
+            if index >= cycles:
+                assert ctx.get(o) == values[index - cycles]
+            await ctx.tick()
+
+    # A design without registers has no clock; this one always has.
+    m.d.sync += Signal(name="clocked").eq(1)
+    hdl.simulate(m, bench)
+
+
+def test_delay_of_a_structure_is_its_bits():
+    m = Module()
+    view = Signal(data.StructLayout({"low": 3, "high": 5}))
+    late = delay(m, view, 2, name="view")
+    assert isinstance(late, Value)
+    assert len(late) == 8
+    assert delay(m, view, 0, name="now").shape() == Value.cast(view).shape()
+
+
+@pytest.mark.parametrize(
+    ("count", "latency"),
+    [(1, 0), (2, 1), (3, 1), (4, 1), (5, 2), (8, 2), (9, 2), (16, 2), (17, 3), (64, 3), (65, 4)],
+)
+def test_sum_latency(count, latency):
+    assert sum_latency(count) == latency
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 8, 9, 16, 17])
+def test_registered_sum(hdl, count):
+    """Exact for extremes of one sign, a new sum every cycle."""
+    m = Module()
+    terms = [Signal(signed(5), name=f"term_{index}") for index in range(count)]
+    o = Signal(signed(16))
+    m.d.comb += o.eq(registered_sum(m, terms, name="sum"))
+    m.d.sync += Signal(name="clocked").eq(1)
+    rng = random.Random(count)
+    batches = [[-16] * count, [15] * count]
+    batches += [[rng.randrange(-16, 16) for _ in range(count)] for _ in range(20)]
+    latency = sum_latency(count)
+
+    async def bench(ctx):
+        for index in range(len(batches) + latency):
+            for term, value in zip(terms, batches[min(index, len(batches) - 1)], strict=True):
+                ctx.set(term, value)
+            if index >= latency:
+                assert ctx.get(o) == sum(batches[index - latency])
+            await ctx.tick()
+
+    hdl.simulate(m, bench)

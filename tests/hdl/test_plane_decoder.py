@@ -1,0 +1,113 @@
+# amaranth: UnusedElaboratable=no
+"""Every code of every format and plane, and every zero-point, against the planes themselves."""
+
+import pytest
+
+from lutra.formats import CATALOG
+from lutra.hdl.plane_decoder import PlaneDecoder, header_layout
+
+MIXTURES = {
+    **{name: (name,) for name in CATALOG},
+    "every format": tuple(CATALOG),
+    "mixed": ("bcq3_asym", "int2_asym", "bitmod4", "int8"),
+}
+
+
+def _scales(layout):
+    """Scales that differ, the ends of the range among them."""
+    limit = (1 << layout.scale_width) - 1
+    return [(-limit, limit, -1, 7, 0)[index] for index in range(layout.scale_count)]
+
+
+def _parameters(hdl, formats):
+    width = 256 if len(formats) > 2 else 1 << max(CATALOG[name].code_width for name in formats)
+    width = max(width, 32)
+    return hdl.parameters(formats, lanes=1, width=width, group_sizes=(), tile_slices=1, act_lanes=8)
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_every_code(hdl, mixture):
+    """One lane per code, so that one look shows a whole truth table."""
+    parameters = _parameters(hdl, MIXTURES[mixture])
+    layout = parameters.layout
+    dut = PlaneDecoder(parameters=parameters)
+    scales = _scales(layout)
+
+    async def bench(ctx):
+        for bit in range(layout.max_code_width):
+            column = sum((code >> bit & 1) << code for code in range(layout.width))
+            ctx.set(dut.codes[bit], column)
+        header = {f"scale_{index}": scale for index, scale in enumerate(scales)}
+        for number, item in enumerate(layout.members):
+            ctx.set(dut.header, {**header, "format": number})
+            for step in range(layout.max_planes):
+                ctx.set(dut.step, step)
+                where = f"plane {step} of {item.name}"
+                assert ctx.get(dut.info.every_step) == (item.scale_count > 1), where
+                if step >= len(item.planes):
+                    assert ctx.get(dut.info.coefficient) == len(parameters.coefficients), where
+                    continue
+                plane = item.planes[step]
+                coefficient = parameters.coefficients[ctx.get(dut.info.coefficient)]
+                assert coefficient == plane.coefficient, where
+                assert ctx.get(dut.info.bipolar) == plane.bipolar, where
+                assert ctx.get(dut.info.scale) == scales[plane.scale_index], where
+                codes = (1 << (1 << item.code_width)) - 1
+                assert ctx.get(dut.key) & codes == plane.truth, where
+
+    hdl.simulate(dut, bench, clocked=False)
+
+
+@pytest.mark.parametrize(
+    "mixture", [name for name in MIXTURES if name.endswith("_asym")] + ["every format", "mixed"]
+)
+def test_every_zero_point(hdl, mixture):
+    """The digit of the zero-point; formats without one have none, whatever the field holds."""
+    parameters = _parameters(hdl, MIXTURES[mixture])
+    layout = parameters.layout
+    dut = PlaneDecoder(parameters=parameters)
+    if "zero" not in layout.record_header:
+        assert not any(item.has_zero_point for item in layout.members)
+        return
+
+    async def bench(ctx):
+        for number, item in enumerate(layout.members):
+            highest = (1 << layout.record_header["zero"]) - 1
+            zeros = range(1 << item.code_width) if item.has_zero_point else (0, 1, highest)
+            for step, plane in enumerate(item.planes):
+                ctx.set(dut.step, step)
+                for zero in zeros:
+                    ctx.set(dut.header, {"format": number, "zero": zero})
+                    expected = item.has_zero_point and plane.truth >> zero & 1
+                    assert ctx.get(dut.info.zero) == expected, (item.name, step, zero)
+
+    hdl.simulate(dut, bench, clocked=False)
+
+
+def test_codes_do_not_depend_on_each_other(hdl):
+    """Each weight of a slice is decoded by itself: bits above a format's width do not matter."""
+    parameters = hdl.parameters(("int2", "int8"), lanes=4, width=8)
+    dut = PlaneDecoder(parameters=parameters)
+
+    async def bench(ctx):
+        ctx.set(dut.header, {"format": 0})
+        for code in range(256):
+            for bit in range(8):
+                ctx.set(dut.codes[bit], (code >> bit & 1) << code % 8)
+            for step in range(2):
+                ctx.set(dut.step, step)
+                assert ctx.get(dut.key) == (code >> step & 1) << code % 8
+
+    hdl.simulate(dut, bench, clocked=False)
+
+
+@pytest.mark.parametrize("name", ["bitmod4", "bcq4_asym", "int3_asym"])
+def test_header_is_that_of_the_stream(hdl, name):
+    layout = hdl.parameters((name,)).layout
+    header = header_layout(layout)
+    position = 0
+    for field, width in layout.record_header.items():
+        assert header[field].offset == position
+        assert header[field].width == width
+        position += width
+    assert header.size == position
