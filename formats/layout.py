@@ -220,6 +220,12 @@ class StreamLayout:
             )
         return min(slices, self.tile_slices)
 
+    @property
+    def segment_choices(self) -> tuple[int, ...]:
+        """Every number of slices that a record may have before the end of its tile."""
+        listed = {self.segment_slices(size) for size in self.group_sizes}
+        return tuple(sorted({*listed, self.tile_slices}))
+
     # -- record headers ------------------------------------------------------------------------
 
     @cached_property

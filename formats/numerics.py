@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from .floats import FLOATS, FloatType
 
-__all__ = ["ACTIVATIONS", "OUTPUTS", "Numerics"]
+__all__ = ["ACTIVATIONS", "MAX_SUM_WIDTH", "OUTPUTS", "Numerics"]
 
 ACTIVATIONS = ("int8", *FLOATS)
 OUTPUTS = ("int", *FLOATS)
-_EXACT_WIDTH = 41
+MAX_SUM_WIDTH = 63  # of an exact row sum, sign included: it and its bounds stay within an int64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,11 @@ class Numerics:
     @property
     def aligned_width(self) -> int:
         """Bits of an aligned activation, sign included."""
-        return _EXACT_WIDTH if self.is_exact else int(self.act_width)
+        if not self.is_exact:
+            return int(self.act_width)
+        # Its fraction bits, one place for each exponent field above the lowest, and the sign: 41.
+        kind = self.float_type
+        return kind.fraction_width + kind.exponent_mask
 
     @property
     def exact_exponent(self) -> int:

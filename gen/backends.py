@@ -12,6 +12,7 @@ from ..hdl import Error, LutEngine
 from ..sim import Emulator, GoldenModel, ProtocolError, Sink, Source
 from ..sim.amaranth_driver import StreamTimeoutError, simulate_streams
 from ..sim.cocotb_runner import CocotbJob, check_simulator, run_cocotb
+from ..sim.verilator import compiler, verilator
 from .config import EngineConfig
 from .verilog import generate_verilog
 
@@ -86,6 +87,7 @@ class VerilatorBackend:
     """The generated Verilog, compiled; the fastest way to run hardware."""
 
     def __init__(self, config: EngineConfig, progress: Progress) -> None:
+        verilator(), compiler()  # before anything that takes long
         self._config = config
         progress("generating Verilog", 0.0)
         self._emulator = Emulator(generate_verilog(config), top=config.name, progress=progress)
@@ -156,7 +158,7 @@ class AmaranthBackend:
                 sources={"i_x": Source(_integers(streams.x)), "i_w": Source(weights)},
                 sinks={"o": sink},
                 expected={"o": streams.expected},
-                stop=engine.status.error,
+                stop=(engine.status.error != Error.NONE) & ~engine.status.busy,
                 watch={"status": engine.status},
                 max_cycles=100_000 + 400 * (len(weights) + streams.expected),
             )

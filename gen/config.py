@@ -48,7 +48,8 @@ class EngineConfig:
     engine: str = "lut"
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", str(self.name)):
+        is_string = isinstance(self.name, str)
+        if not is_string or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", self.name):
             raise ConfigurationError(
                 "name must be a Verilog identifier of at most 64 letters, digits and _, "
                 f"not {self.name!r}"
@@ -94,6 +95,8 @@ class EngineConfig:
         :exc:`ConfigurationError`
             If a key is unknown, missing or of the wrong type, or a constraint is not met.
         """
+        if not isinstance(data, Mapping):
+            raise ConfigurationError(f"A configuration must be a table, not {reprlib.repr(data)}")
         _check_keys("", data, {"name", "engine", "stream", "numerics", "lut"}, {"name", "stream"})
         for key in ("name", "engine"):
             _check_type(key, data.get(key, ""), str)
@@ -203,7 +206,7 @@ def _plain(value: Any) -> Any:
 def _values(section: str, table: Any, kind: type) -> dict[str, Any]:
     """Return the values of a section, checked by name and type, as a dataclass takes them."""
     if not isinstance(table, Mapping):
-        raise ConfigurationError(f"{section} must be a table, not {table!r}")
+        raise ConfigurationError(f"{section} must be a table, not {reprlib.repr(table)}")
     fields = {f.name: f for f in dataclasses.fields(kind) if f.name in _field_names(kind)}
     required = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
     _check_keys(f"{section}.", table, set(fields), required)

@@ -35,9 +35,9 @@ def write_files(folder: Path, contents: Mapping[str, str]) -> list[Path]:
     """
     beside = {name: folder / f".{name}.{os.getpid()}.partial" for name in contents}
     made: list[Path] = []
-    if folder.exists() and not folder.is_dir():
-        raise FileError(f"Cannot write into {folder}: it is no folder")
     try:
+        if folder.exists() and not folder.is_dir():
+            raise FileError(f"Cannot write into {folder}: it is no folder")
         made += [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder, contents, beside)
@@ -55,9 +55,10 @@ def write_files(folder: Path, contents: Mapping[str, str]) -> list[Path]:
 
 
 def _write(folder: Path, contents: Mapping[str, str], beside: Mapping[str, Path]) -> None:
-    for name, text in contents.items():
+    for name in contents:
         if (folder / name).is_dir():
             raise FileError(f"Cannot write {folder / name}: it is a folder")
+    for name, text in contents.items():
         beside[name].write_text(text, encoding="utf-8")
     for name, path in beside.items():
         path.replace(folder / name)

@@ -88,9 +88,7 @@ def _convert(component: Any, name: str) -> str:
         # What Python says of its own errors comes after a traceback.
         _, _, reason = str(error).rpartition("Error: ")
         raise ToolError(f"Yosys failed: {' '.join(reason.split())}") from error
-    # Signals of no bits, such as the number of the only tile: Verilog would give them two.
-    text = re.sub(r"^ *(wire|reg) \[-1:0\] .*;\n", "", text, flags=re.MULTILINE)
-    text = _MODULE.sub(_trigger_constants, text)
+    text = _MODULE.sub(_tidy, text)
     # Sub-modules are named `top.part`; a plain identifier suits more tools than an escaped one.
     return re.sub(
         rf"\\{re.escape(name)}\.(\S+) ",
@@ -99,17 +97,25 @@ def _convert(component: Any, name: str) -> str:
     )
 
 
-_MODULE = re.compile(r"^(module .*?;\n)(.*?^endmodule$)", re.MULTILINE | re.DOTALL)
+_MODULE = re.compile(r"^(module [^(]+)\(([^;]*)\);\n((?:(?!endmodule$).*\n)*)", re.MULTILINE)
+_NO_BITS = re.compile(r"^ *(?:input|output|wire|reg) \[-1:0\] (.*?) *;\n", re.MULTILINE)
 _CONSTANT = re.compile(r"^  always @\*\n    (.+ = \d+'[bdh]\w+;)\n", re.MULTILINE)
 
 
-def _trigger_constants(module: re.Match[str]) -> str:
-    """Have constant bits of a register assigned at the start.
+def _tidy(module: re.Match[str]) -> str:
+    """Rewrite what Yosys cannot say in Verilog.
 
-    Yosys writes ``always @*`` for them, which nothing ever triggers: simulators other than
-    Verilator would leave them undefined. This gives them the trigger that Yosys gives to others.
+    Signals of no bits, such as the number of the only plane: Verilog would give them two bits. And
+    constant bits of a register: Yosys writes ``always @*``, which nothing ever triggers, so that
+    simulators other than Verilator leave them undefined; this gives them the kind of trigger that
+    Yosys gives to others.
     """
-    body, count = _CONSTANT.subn(
-        r"  always @* begin\n    if (\\$start ) begin end\n    \1\n  end\n", module[2]
+    head, ports, body = module.groups()
+    gone = set(_NO_BITS.findall(body))
+    body = _NO_BITS.sub("", body)
+    body, constants = _CONSTANT.subn(
+        r"  always @* begin\n    if (\\$start ) begin end\n    \1\n  end\n", body
     )
-    return module[1] + ("  reg \\$start  = 0;\n" if count else "") + body
+    kept = ",".join(port for port in ports.split(",") if port.strip() not in gone)
+    trigger = "  reg \\$start  = 0;\n" if constants else ""
+    return f"{head}({kept});\n{trigger}{body}"

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..formats import Numerics, StreamLayout
+from ..formats.numerics import MAX_SUM_WIDTH
 
 __all__ = ["LutParameters"]
-
-MAX_SUM_WIDTH = 63
 
 
 def signed_width(peak: int) -> int:

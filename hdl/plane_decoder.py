@@ -113,7 +113,7 @@ class PlaneDecoder(wiring.Component):
 
     def _step_shape(self) -> data.StructLayout:
         return data.StructLayout({
-            "function": 8,  # room for 256 distinct planes; unused bits are optimised away
+            "function": range(len(_distinct_functions(self.parameters.layout.members))),
             "coefficient": step_layout(self.parameters)["coefficient"].shape,
             "scale_index": range(self.parameters.layout.scale_count),
             "bipolar": 1,

@@ -202,8 +202,7 @@ class Unpack(wiring.Component):
                 | (header.columns > layout.max_columns)
                 | ~_within(spare_rows, layout.lanes)
                 | ~_within(spare_columns, layout.tile_columns)
-                | (header.segment_slices == 0)
-                | (header.segment_slices > layout.tile_slices)
+                | ~Cat(header.segment_slices == count for count in layout.segment_choices).any()
             ):
                 m.d.comb += self._found.eq(Error.SIZE)
             m.d.sync += self._columns_left.eq(header.columns)

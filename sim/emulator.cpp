@@ -137,8 +137,10 @@ void lutra_run(void* handle, const Input* x, const Input* w, const Output* o,
         engine.rst = 0;
     }
 
-    uint64_t grace = 256;  // after an error, for outputs of layers finished before it
-    while (result->outputs < o->expected && result->cycles < options->max_cycles && grace) {
+    // After an error, go on while the engine is busy with outputs of layers finished before it.
+    const uint32_t error = 7, busy = 16;  // masks of the status word
+    bool stopped = false;
+    while (result->outputs < o->expected && result->cycles < options->max_cycles && !stopped) {
         engine.PORT(i_x, valid) = source_x.offer();
         if (engine.PORT(i_x, valid)) put(engine.PORT(i_x, payload), source_x.at(), x->stride);
         engine.PORT(i_w, valid) = source_w.offer();
@@ -154,7 +156,7 @@ void lutra_run(void* handle, const Input* x, const Input* w, const Output* o,
         if (holding) held = shown;
         if (engine.PORT(o, valid) && engine.PORT(o, ready))
             std::copy(shown.begin(), shown.end(), o->bytes + result->outputs++ * o->stride);
-        if (engine.status & 7) --grace;
+        stopped = (engine.status & error) && !(engine.status & busy);
         tick(engine);
         ++result->cycles;
     }

@@ -76,7 +76,18 @@ class EngineInterface:
         Returns
         -------
         uint8 array, shape (M * ceil(K / act_lanes), bytes)
+
+        Raises
+        ------
+        :exc:`ValueError`
+            If the activations are of another type: their bits would be read as other numbers.
         """
+        dtype = DTYPES[self.numerics.activation]
+        if x.ndim != 2 or not x.size or x.dtype != dtype:
+            raise ValueError(
+                f"Activations must be {dtype.name} of shape (tokens, columns), neither 0, "
+                f"not {x.dtype} of shape {x.shape}"
+            )
         tokens, columns = x.shape
         beats = -(-columns // self.act_lanes)
         padded = np.zeros((tokens, beats * self.act_lanes), dtype=x.dtype)

@@ -3,10 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["SUM_WIDTH", "ExactProduct", "exact_product"]
+from ..formats.numerics import MAX_SUM_WIDTH
 
-# Bits of the widest sum that the contract allows, sign included.
-SUM_WIDTH = 63
+__all__ = ["ExactProduct", "exact_product"]
 
 # Every integer up to here is a float64, so sums that stay within it are exact in any order.
 _FLOAT64_PEAK = 1 << 53
@@ -44,12 +43,12 @@ class ExactProduct:
         Raises
         ------
         :exc:`ValueError`
-            If ``peak * row_sum`` needs more than ``SUM_WIDTH`` bits, sign included.
+            If ``peak * row_sum`` needs more than ``MAX_SUM_WIDTH`` bits, sign included.
         """
         width = (peak * self.row_sum).bit_length() + 1
-        if width > SUM_WIDTH:
+        if width > MAX_SUM_WIDTH:
             raise ValueError(
-                f"The exact sum must fit {SUM_WIDTH} bits, but may need {width}: reduce "
+                f"The exact sum must fit {MAX_SUM_WIDTH} bits, but may need {width}: reduce "
                 f"act_width, scale_width or the number of columns"
             )
 

@@ -13,11 +13,12 @@ __all__ = ["LINT_WAIVERS", "ToolError", "compiler", "lint", "verilator", "verila
 # Verilator's lint rules that Amaranth's and Yosys's way of writing Verilog cannot keep, and why
 # each is harmless. Everything else is an error.
 LINT_WAIVERS = {
-    "UNUSEDSIGNAL": "Yosys names every intermediate value, used or not",
+    "UNUSEDSIGNAL": "Yosys names every intermediate value and every field, used or not",
     "WIDTHEXPAND": "operands are extended by the language's rules, which Yosys relies on",
-    "WIDTHTRUNC": "an index into a memory is given at its natural width",
-    "CASEINCOMPLETE": "a default value is assigned before each case statement",
-    "PROCASSINIT": "registers have both an initial value and a reset, on purpose",
+    "WIDTHTRUNC": "`!` asks whether a word is zero; an element is a word shifted down and cut off",
+    "CMPCONST": "a limit may be the largest number that is compared with it",
+    "CASEINCOMPLETE": "there is a value before each case statement, or the register keeps its own",
+    "PROCASSINIT": "registers start from the value that reset gives them, on purpose",
     "DECLFILENAME": "all modules of an engine share one file",
 }
 

@@ -101,9 +101,12 @@ def main() -> None:
     parser.add_argument("--build", type=Path, default=Path("build/demo"), help="folder for files")
     arguments = parser.parse_args()
     try:
+        if arguments.tokens < 1:
+            raise ValueError(f"--tokens must be at least 1, not {arguments.tokens}")
         demonstrate(arguments)
     except (ValueError, OSError, RuntimeError) as error:
-        sys.exit(f"demo: {error}")
+        print(f"demo: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def demonstrate(arguments: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from amaranth import Value
 
-from lutra.formats import CATALOG, FLOATS, Numerics
+from lutra.formats import CATALOG, FLOATS, Numerics, pack
 from lutra.sim import (
     adversarial_matrices,
     adversarial_tokens,
@@ -133,6 +133,28 @@ def test_tails(hdl, act_lanes, output_lanes):
     hdl.EngineBench(parameters).run(work, stalls=(0.0, 0.1, 0.1), seed=act_lanes)
 
 
+@pytest.mark.parametrize("multiply", ["serial", "dsp"])
+def test_streams_of_engines_with_other_limits(hdl, multiply):
+    """Smaller groups than the engine was made for come out right, if slower."""
+    made_for = hdl.parameters(("int2", "bitmod3"), group_sizes=(32,), multiply=multiply)
+    other = hdl.parameters(
+        ("int2", "bitmod3"), group_sizes=(8, 16), max_rows=999, max_columns=9999
+    ).layout
+    assert other.fingerprint == made_for.layout.fingerprint
+    bench = hdl.EngineBench(made_for)
+
+    async def script(host):
+        for group_size in (8, 16):
+            matrix = random_matrix(other.members, 6, 44, group_size, seed=group_size)
+            tokens = _tokens(made_for.numerics, 44, 1, seed=1)
+            host.offer(bench.x(tokens), bench.w(pack(matrix, other)))
+            await host.until(lambda: len(host.o.received) == 6)
+            bench.check(host.o.received, matrix, tokens)
+            host.open()
+
+    bench.script(script)
+
+
 MIXTURES = {
     "widths": ("int2", "int8", "bitmod3"),
     "scales": ("bcq3_asym", "int4_asym", "ternary"),
@@ -165,6 +187,32 @@ def test_stalls(hdl, chances):
         tokens = _tokens(parameters.numerics, columns, 2, seed=index)
         work.append((random_matrix(name, rows, columns, 8, seed=index), tokens))
     hdl.EngineBench(parameters).run(work, stalls=chances, seed=11)
+
+
+def test_two_layers_wait_for_the_output(hdl):
+    """A third is held up before it could overwrite the first; all come out whole."""
+    parameters = hdl.parameters(("int2",), INT8)
+    bench = hdl.EngineBench(parameters)
+    work = [
+        (random_matrix("int2", rows, 10, 8, seed=rows), _tokens(INT8, 10, 1, seed=rows))
+        for rows in (9, 5, 12, 7, 1)
+    ]
+    taken = sum(len(bench.w(matrix)) for matrix, _ in work[:2])
+
+    async def script(host):
+        host.offer(
+            [payload for _, tokens in work for payload in bench.x(tokens)],
+            [payload for matrix, _ in work for payload in bench.w(matrix)],
+        )
+        for _ in range(700):
+            await host.cycle(hold_output=True)
+        assert host.w.sent == taken + parameters.layout.layer_header_beats
+        for matrix, tokens in work:
+            host.open()
+            await host.until(lambda rows=matrix.rows: len(host.o.received) == rows)
+            bench.check(host.o.received, matrix, tokens)
+
+    bench.script(script)
 
 
 @pytest.mark.parametrize(

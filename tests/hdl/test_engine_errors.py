@@ -3,6 +3,7 @@
 
 import random
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -35,14 +36,14 @@ class Stream:
     def _join(self, beats):
         return sum(beat << index * self.layout.beat_width for index, beat in enumerate(beats))
 
-    def set(self, section, name, value):
+    def set(self, section: int, name: str, value: int | Callable[[int], int]):
         """Change a field of a section's header; a function changes what it was."""
         fields = TILE_HEADER if section else LAYER_HEADER
         width, count = self.layout.beat_width, self.layout.beats_for(fields.width)
         head = self._join(self.sections[section][:count])
         position = sum(w for n, w in list(fields.items())[: list(fields).index(name)])
         mask = (1 << fields[name]) - 1
-        new: int = value(head >> position & mask) if callable(value) else value
+        new = value(head >> position & mask) if callable(value) else value
         assert 0 <= new <= mask
         assert new != head >> position & mask, "nothing would change"
         head = head & ~(mask << position) | new << position
@@ -304,6 +305,11 @@ def _vector_cases(trial):
         (300, Error.SIZE),
     ):
         yield f"{columns} activations", raw, trial.vector(columns), error
+    # A layer of 20 columns fills its beats; one more of zeros is one too many.
+    longer = np.zeros((1, 24), dtype=np.float16)
+    longer[:, :20] = trial.good_tokens
+    good = trial.bench.w(trial.good)
+    yield "one beat of zeros more", good, trial.bench.x(longer), Error.LENGTH
     # Activations past the layer's 37 that are not 0: in the last of ten beats of four.
     for place, element in ((37, 1.0), (39, -(2.0**-24)), (38, np.nan), (37, np.inf)):
         tokens = np.zeros((1, 40), dtype=np.float16)
@@ -518,14 +524,17 @@ def test_busy(hdl):
     async def script(host):
         x, w = bench.x(trial.good_tokens), bench.w(trial.good)
         expected = bench.beats(trial.good)
-        for first in ("vector", "weights"):
+        # Of each stream, what comes first; a whole vector ends up in tables, and waits there.
+        for begin in ((x[:1], []), (x, []), ([], w[:1]), ([], w[:20])):
             assert not host.busy
-            host.offer(*((x[:1], []) if first == "vector" else ([], w[:1])))
+            host.offer(*begin)
             await host.cycle()
-            for _ in range(60):
+            for _ in range(120):
                 await host.cycle()
                 assert host.busy
-            host.offer(*((x[1:], w) if first == "vector" else (x, w[1:])))
+            assert host.x.finished
+            assert host.w.finished
+            host.offer(x[len(begin[0]) :], w[len(begin[1]) :])
             while len(host.o.received) < expected:
                 await host.cycle()
                 assert host.busy
