@@ -39,7 +39,7 @@ lint: setup ## ruff, rules and format
 	$(BIN)/ruff format --check .
 
 types: setup ## pyright
-	$(BIN)/pyright
+	$(BIN)/pyright --project pyproject.toml
 
 verilog: setup ## generate CONFIG (default small) into BUILD (default build)
 	$(BIN)/lutra generate $(CONFIG) --output $(BUILD)/$(CONFIG)

@@ -87,7 +87,8 @@ class VerilatorBackend:
     """The generated Verilog, compiled; the fastest way to run hardware."""
 
     def __init__(self, config: EngineConfig, progress: Progress) -> None:
-        verilator(), compiler()  # before anything that takes long
+        for find_tool in (verilator, compiler):
+            find_tool()  # before anything that takes long
         self._config = config
         progress("generating Verilog", 0.0)
         self._emulator = Emulator(generate_verilog(config), top=config.name, progress=progress)

@@ -443,7 +443,8 @@ def test_yosys_that_fails(refused, mini_file, monkeypatch):
 # -- places that cannot be written ----------------------------------------------------------------
 
 
-def test_outputs_of_generate(refused, mini_file, tmp_path):
+def test_outputs_of_generate(refused, mini_file, tmp_path, generated, monkeypatch):
+    monkeypatch.setattr(command_generate, "generate", generated)
     (tmp_path / "file").touch()
     (tmp_path / "folder" / "mini.json").mkdir(parents=True)
     for place, sentence in (
