@@ -102,8 +102,8 @@ class _Bench:
         await self._begin(start)
         ends = [*self._inputs, self._output]
         received = self._output.sink.received
-        grace = _GRACE
-        while len(received) < job.expected and self.cycles < job.cycle_limit and grace:
+        limit, grace = job.cycle_limit, _GRACE
+        while len(received) < job.expected and self.cycles < limit and grace:
             dut.clk.value = 0
             for end in ends:
                 end.drive()

@@ -129,6 +129,13 @@ def test_segment_slices(group_size, slices):
     assert BASE.segment_slices(group_size) == slices
 
 
+def test_segment_choices():
+    """Those of the group sizes, and whole tiles."""
+    assert BASE.segment_choices == (1, 2, 4)
+    assert dataclasses.replace(BASE, group_sizes=()).segment_choices == (4,)
+    assert dataclasses.replace(BASE, group_sizes=(256, 32)).segment_choices == (2, 4)
+
+
 @pytest.mark.parametrize(
     ("formats", "fields"),
     [

@@ -134,20 +134,31 @@ def test_tails(hdl, act_lanes, output_lanes):
 
 
 @pytest.mark.parametrize("multiply", ["serial", "dsp"])
-def test_streams_of_engines_with_other_limits(hdl, multiply):
-    """Smaller groups than the engine was made for come out right, if slower."""
-    made_for = hdl.parameters(("int2", "bitmod3"), group_sizes=(32,), multiply=multiply)
-    other = hdl.parameters(
-        ("int2", "bitmod3"), group_sizes=(8, 16), max_rows=999, max_columns=9999
+def test_records_shorter_than_a_group(hdl, multiply):
+    """A tile that ends early has records shorter than the serial multiplier takes for one."""
+    parameters = hdl.parameters(("int2",), INT8, group_sizes=(16,), multiply=multiply)
+    assert (parameters.multiply_interval > 2) == (multiply == "serial")
+    work = [
+        (random_matrix("int2", 12, columns, 16, seed=columns), _tokens(INT8, columns, 1, seed=1))
+        for columns in (20, 4, 36)
+    ]
+    hdl.EngineBench(parameters).run(work)
+
+
+def test_streams_of_engines_with_other_limits(hdl):
+    """What the fingerprint leaves out need not agree, as far as the layer fits."""
+    small = hdl.parameters(("int2", "bitmod3"), group_sizes=(8, 16))
+    large = hdl.parameters(
+        ("int2", "bitmod3"), group_sizes=(8, 16, 64), max_rows=999, max_columns=9999
     ).layout
-    assert other.fingerprint == made_for.layout.fingerprint
-    bench = hdl.EngineBench(made_for)
+    assert large.fingerprint == small.layout.fingerprint
+    bench = hdl.EngineBench(small)
 
     async def script(host):
         for group_size in (8, 16):
-            matrix = random_matrix(other.members, 6, 44, group_size, seed=group_size)
-            tokens = _tokens(made_for.numerics, 44, 1, seed=1)
-            host.offer(bench.x(tokens), bench.w(pack(matrix, other)))
+            matrix = random_matrix(large.members, 6, 44, group_size, seed=group_size)
+            tokens = _tokens(small.numerics, 44, 1, seed=1)
+            host.offer(bench.x(tokens), bench.w(pack(matrix, large)))
             await host.until(lambda: len(host.o.received) == 6)
             bench.check(host.o.received, matrix, tokens)
             host.open()

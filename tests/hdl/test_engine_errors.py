@@ -345,6 +345,17 @@ def test_errors_under_stalls(hdl, seed):
     trial.run(cases, stalls=(0.4, 0.4, 0.4), seed=seed)
 
 
+def test_groups_that_the_engine_was_not_made_for(hdl):
+    """Its multiplier is as quick as its own groups need; others are refused, not got wrong."""
+    trial = Trial(hdl, group_sizes=(16,))
+    other = hdl.parameters(FORMATS, trial.numerics, group_sizes=(8, 16)).layout
+    assert other.fingerprint == trial.bench.parameters.layout.fingerprint
+    trial.good = random_matrix(other.members, 5, 20, 16, seed=1)
+    trial.matrix = random_matrix(other.members, ROWS, COLUMNS, 16, seed=2)
+    small = random_matrix(other.members, ROWS, COLUMNS, 8, seed=2)
+    trial.run([("groups of 8", trial.bench.w(pack(small, other)), None, Error.SIZE)])
+
+
 @pytest.mark.parametrize("activation", ["float16", "bfloat16", "float32"])
 def test_integers_cannot_say_nan(hdl, activation):
     numerics = Numerics(activation=activation, act_width=8, output="int")

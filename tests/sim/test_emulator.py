@@ -1,4 +1,5 @@
 import gc
+import hashlib
 import os
 import re
 import shutil
@@ -14,7 +15,8 @@ from lutra.sim import Emulator, ToolError, engine_library
 from lutra.sim.build_cache import cache_folder, cached_file
 
 # A stand-in for an engine that compiles in seconds: one output for each pair of inputs, their sum
-# and the number of outputs since reset. Faults are put in by the parameters.
+# and the number of outputs since reset. Its status says `busy`, whether an input broke the rules of
+# its handshake, and an error. Faults are put in by the parameters.
 ENGINE = """
 module engine #(parameter W = 8, DROP = 0, CHANGE = 0, LIMIT = 0) (
     input clk, input rst, input clear, output [4:0] status,
@@ -24,6 +26,8 @@ module engine #(parameter W = 8, DROP = 0, CHANGE = 0, LIMIT = 0) (
   reg full, odd;
   reg [15:0] count;
   reg [W-1:0] sum;
+  reg broke, x_waits, w_waits;
+  reg [W-1:0] x_was, w_was;
   wire stopped = LIMIT != 0 && count == LIMIT;
   wire free = (!full || (o__ready && o__valid)) && !stopped;
   wire take = i_x__valid && i_w__valid && free;
@@ -31,7 +35,7 @@ module engine #(parameter W = 8, DROP = 0, CHANGE = 0, LIMIT = 0) (
   assign i_w__ready = take;
   assign o__valid = full && !(DROP != 0 && odd);
   assign o__payload = sum + (CHANGE != 0 && odd);
-  assign status = stopped ? 5 : 0;
+  assign status = {full, broke, stopped ? 3'd5 : 3'd0};
   always @(posedge clk) begin
     odd <= !odd;
     if (o__ready && o__valid) full <= 0;
@@ -40,7 +44,15 @@ module engine #(parameter W = 8, DROP = 0, CHANGE = 0, LIMIT = 0) (
       sum <= i_x__payload + i_w__payload + count;
       count <= count + 1;
     end
-    if (rst || clear) begin full <= 0; count <= 0; odd <= 0; end
+    x_waits <= i_x__valid && !i_x__ready;
+    w_waits <= i_w__valid && !i_w__ready;
+    x_was <= i_x__payload;
+    w_was <= i_w__payload;
+    if (x_waits && (!i_x__valid || i_x__payload != x_was)) broke <= 1;
+    if (w_waits && (!i_w__valid || i_w__payload != w_was)) broke <= 1;
+    if (rst || clear) begin
+      full <= 0; count <= 0; odd <= 0; broke <= 0; x_waits <= 0; w_waits <= 0;
+    end
   end
 endmodule
 """
@@ -106,6 +118,7 @@ def test_stalls_change_nothing_but_the_time(plain, stalls):
     slowest, all_of_them = max(stalls), sum(chance / (1 - chance) for chance in stalls)
     assert 0.85 * 500 / (1 - slowest) < run.cycles < 1.25 * 500 * (1 + all_of_them)
     assert run.broken_handshakes == 0
+    assert run.status == 0  # nor did the inputs break any rule
 
 
 def test_seeds_repeat_and_differ(plain):
@@ -191,7 +204,9 @@ def test_an_error_ends_the_run_soon():
     run = emulator.run(x, x, expected=20, output_bytes=1)
     assert run.status == 5
     assert np.array_equal(run.outputs, expected_sums(x[:6], x[:6]))
-    assert run.cycles == 6 + 1  # it is not busy any more
+    assert run.cycles == 6 + 2  # it is not busy any more
+    slow = emulator.run(x, x, expected=20, output_bytes=1, stalls=(0, 0, 0.9))
+    assert len(slow.outputs) == 6  # while it was busy, its outputs were waited for
 
 
 @pytest.mark.parametrize("fault", ["DROP", "CHANGE"])
@@ -274,6 +289,7 @@ def test_a_compiled_engine_is_found_again(cache, monkeypatch):
 def test_a_damaged_engine_is_compiled_again(cache, damage):
     Emulator(engine(), top="engine", cache=cache)
     (library,) = products(cache)
+    seal = library.with_name("engine.so.sha256")
     whole = library.read_bytes()
     library.unlink()  # and not in place: this process has it open
     if damage == "truncated":
@@ -282,11 +298,14 @@ def test_a_damaged_engine_is_compiled_again(cache, damage):
         library.write_bytes(whole.replace(b"lutra_run", b"nothing__"))
     else:
         library.write_bytes(whole)
-        library.with_name("engine.so.sha256").unlink()
-    again = Emulator(engine(), top="engine", cache=cache)
-    x = payloads(3)
-    assert np.array_equal(again.run(x, x, expected=3, output_bytes=1).outputs, expected_sums(x, x))
+        seal.unlink()
+
+    said = []
+    Emulator(engine(), top="engine", cache=cache, progress=lambda words, share: said.append(words))
+    assert "compiling the engine" in said
     assert [path.name for path in products(cache)] == ["engine.so"]
+    assert seal.read_text() == hashlib.sha256(library.read_bytes()).hexdigest()
+    assert b"lutra_run" in library.read_bytes()
 
 
 def test_two_processes_compile_once(cache):
