@@ -169,7 +169,9 @@ def _random_layer(
             f"{layout.max_rows}x{layout.max_columns}"
         )
     weights = np.random.default_rng(seed).standard_normal((rows, columns), dtype=np.float32)
-    return quantize(weights, format=format_name, group_size=group_size)
+    return quantize(
+        weights, format=format_name, group_size=group_size, scale_width=layout.scale_width
+    )
 
 
 def _print_comparisons(comparisons: list[LayerComparison], report: dict[str, Any]) -> None:
