@@ -347,10 +347,6 @@ def test_a_toml_file_with_mistakes(refused, tmp_path):
             ("--shape", "7x999999999999", "--format", "int4", "--group-size", "16"),
             "--shape 7x999999999999 is larger than the limit of mini, 16x64",
         ),
-        (
-            (*SMALL, "--set", "stream.scale_width=2"),
-            "Layer 'random' does not fit mini: A group scale of 255 needs scale_width 8; the conf",
-        ),
     ],
 )
 def test_random_layers_that_do_not_fit(refused, mini_file, arguments, sentence):
@@ -364,6 +360,7 @@ def test_random_layers_that_do_not_fit(refused, mini_file, arguments, sentence):
         ("stream.group_sizes=32", "Group size 16 must be one of the configuration's (32) or a who"),
         ("stream.max_rows=6", "A layer of 7 x 40 is larger than the configuration's limit of 6 x "),
         ("stream.max_columns=41", "A layer of 5 x 64 is larger than the configuration's limit of "),
+        ("stream.scale_width=2", "A group scale of 255 needs scale_width 8; the configuration has 2"),
     ],
 )
 def test_models_that_do_not_fit_are_refused_before_anything_is_compiled(

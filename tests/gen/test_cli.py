@@ -314,10 +314,11 @@ def test_the_installed_program():
 
 
 @pytest.mark.parametrize("reader", ["head -1", "true"])
-@pytest.mark.parametrize("arguments", ["formats", "formats int8 --json", "--help"])
+@pytest.mark.parametrize("arguments", ["formats", "formats int8 --json", "generate --list"])
 def test_a_reader_that_stops_early(reader, arguments):
     done = run_shell(f"lutra {arguments} | {reader}")
-    assert done.stderr == ""
+    assert (done.returncode, done.stderr) == (0, "")
+    assert run_shell(f"lutra --help | {reader}").stderr == ""
 
 
 def test_nobody_reads():

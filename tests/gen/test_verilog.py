@@ -27,7 +27,12 @@ VARIANTS = {
         "lut.output_lanes": "4",
         "stream.formats": "ternary",
     },
-    "exact": {"numerics.act_width": "exact", "numerics.output": "bfloat16", "lut.mu": "1"},
+    "exact, signs": {  # where one bit of a register is constant
+        "numerics.act_width": "exact",
+        "numerics.output": "bfloat16",
+        "lut.mu": "1",
+        "stream.formats": "bcq3_asym",
+    },
     "one of everything": {
         "stream.lanes": "1",
         "stream.width": "32",
