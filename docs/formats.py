@@ -3,7 +3,15 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lutra.formats import CATALOG, BinaryCodingFormat, Family, NumberFormat, Plane, ValueFormat
+from lutra.formats import (
+    CATALOG,
+    CODEBOOKS,
+    BinaryCodingFormat,
+    Family,
+    NumberFormat,
+    Plane,
+    ValueFormat,
+)
 
 PAGE = Path(__file__).with_suffix(".md")
 
@@ -25,7 +33,8 @@ _FAMILIES = """\
 ## Families
 
 - *planes*: digit planes of a format, each a cycle of the LUT engine for one slice
-- *terms*: most signed powers of two in a value
+- *terms*: signed powers of two that make up a value, each a cycle of the term engine for one part
+  of a slice; beside a zero-point, of a value less a constant that cancels
 - *scales*: integers that scale one group
 """
 
@@ -53,6 +62,34 @@ whose truth table is all ones, with one more scale. All planes are bipolar, all 
 """
 
 
+_CODEBOOKS = """\
+## Codebooks
+
+The values of a codebook are not in the catalogue: each layer brings its own, and they are loaded
+into registers of the engine before its weights. An engine with such a format has a slot for one
+codebook of that code width a time; other layers may have other values.
+
+Entries are integers in -128..127. A configuration may keep fewer bits of an entry,
+`stream.codebook_width`, which is also the number of planes. A term engine takes
+`stream.codebook_terms` signed powers of two of every entry, each a step; a layer whose entries need
+more of either is refused by the packer. Other engines may set `stream.codebook_terms` to 0, which
+is the default.
+
+In a recipe, which `lutra quantize --recipe` takes, the entries stand beside the format, and every
+weight gets the nearest one:
+
+```toml
+format = "codebook4"
+codebook = [-127, -88, -67, -50, -36, -23, -12, 0, 10, 20, 31, 43, 56, 71, 92, 127]
+```
+
+BitMoD with other special values than the catalogue's is a codebook: the values of `bitmod4_p5` with
+its 10 (5 in steps of 1/2) replaced by another integer. That is one special value for a layer, where
+the catalogue's families have four to choose from for every group; both may stand in one layer, so
+that some groups take the codebook.
+"""
+
+
 def page() -> str:
     """Return the page's text."""
     members = [item for family in CATALOG.values() for item in family.members]
@@ -71,6 +108,8 @@ def page() -> str:
         _table(("format", "planes"), ((f"`{item.name}`", _planes(item)) for item in values)),
         _SIGNS,
         _table(("format", "planes", "source"), map(_sign_row, signs)),
+        _CODEBOOKS,
+        _table(("format", "code bits", "is"), map(_codebook_row, CODEBOOKS.values())),
     ]
     return "\n".join(parts)
 
@@ -87,7 +126,7 @@ def _family_row(family: Family) -> Sequence[str]:
         str(family.code_width),
         str(len(members)),
         _range([len(item.planes) for item in members]),
-        _range([_most_terms(item) for item in members if isinstance(item, ValueFormat)]),
+        _range([item.step_count for item in members]),
         _range([item.scale_count for item in members]),
         "yes" if any(item.has_zero_point for item in members) else "",
         family.summary,
@@ -105,8 +144,8 @@ def _sign_row(item: BinaryCodingFormat) -> Sequence[str]:
     return f"`{item.name}`", ", ".join(planes), item.source
 
 
-def _most_terms(item: ValueFormat) -> int:
-    return max(map(len, item.terms))
+def _codebook_row(family: Family) -> Sequence[str]:
+    return f"`{family.name}`", str(family.code_width), family.summary
 
 
 def _range(numbers: list[int]) -> str:

@@ -1,6 +1,7 @@
 """Number formats and the packed weight stream: what the bits mean. NumPy only."""
 
-from .catalog import CATALOG, Family, family, member
+from .catalog import CATALOG, CODEBOOKS, Family, family, member
+from .codebook import CodebookFormat, CodebookSlot
 from .floats import FLOATS, FloatType, round_to_bfloat16, widen_bfloat16
 from .layout import StreamLayout
 from .matrix import QuantizedMatrix
@@ -8,14 +9,17 @@ from .number_format import BinaryCodingFormat, NumberFormat, Plane, ValueFormat
 from .numerics import ACTIVATIONS, OUTPUTS, Numerics
 from .pack import PackedLayer, pack
 from .planes import find_planes
-from .terms import Term, signed_power_terms
+from .terms import Term, TermStep, find_term_steps, signed_power_terms
 
 __all__ = [
     "ACTIVATIONS",
     "CATALOG",
+    "CODEBOOKS",
     "FLOATS",
     "OUTPUTS",
     "BinaryCodingFormat",
+    "CodebookFormat",
+    "CodebookSlot",
     "Family",
     "FloatType",
     "NumberFormat",
@@ -25,9 +29,11 @@ __all__ = [
     "QuantizedMatrix",
     "StreamLayout",
     "Term",
+    "TermStep",
     "ValueFormat",
     "family",
     "find_planes",
+    "find_term_steps",
     "member",
     "pack",
     "round_to_bfloat16",

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+from .codebook import CODEBOOK_CODE_WIDTHS, CodebookSlot
 from .number_format import BinaryCodingFormat, NumberFormat, ValueFormat
 
-__all__ = ["CATALOG", "Family", "family", "member"]
+__all__ = ["CATALOG", "CODEBOOKS", "Family", "family", "member"]
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,20 @@ def _families():
 
 
 CATALOG: dict[str, Family] = {entry.name: entry for entry in _families()}
+"""Families whose formats have values of their own."""
+
+CODEBOOKS: dict[str, Family] = {
+    entry.name: entry
+    for entry in (
+        _plain(
+            CodebookSlot(f"codebook{width}", width),
+            f"codebook of {1 << width} entries that each layer brings along",
+        )
+        for width in CODEBOOK_CODE_WIDTHS
+    )
+}
+"""Families whose formats are slots: their values are known layer by layer."""
+
 _MEMBERS = {item.name: item for entry in CATALOG.values() for item in entry.members}
 
 
@@ -117,13 +132,14 @@ def family(name: str) -> Family:
     :exc:`ValueError`
         If the catalogue has no such name; the sentence lists the names it has.
     """
-    if name not in CATALOG:
-        raise ValueError(f"Unknown format {name!r}; known formats: {', '.join(CATALOG)}")
-    return CATALOG[name]
+    known = CATALOG | CODEBOOKS
+    if name not in known:
+        raise ValueError(f"Unknown format {name!r}; known formats: {', '.join(known)}")
+    return known[name]
 
 
 def member(name: str) -> NumberFormat:
-    """Look up one format by its own name, such as ``bitmod4_p5``.
+    """Look up one format by its own name, such as ``bitmod4_p5``; codebooks have values beside it.
 
     Raises
     ------

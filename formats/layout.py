@@ -4,28 +4,31 @@
 """
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from .catalog import family
+from .codebook import MAX_VALUE_WIDTH, CodebookFormat, CodebookSlot
 from .number_format import NumberFormat
 
 __all__ = [
     "CRC_WIDTH",
+    "FRAME_BEATS",
     "LAYER_HEADER",
     "LAYER_MAGIC",
     "ROW_SCALE_WIDTH",
+    "SPAN_HEADER",
+    "SPAN_MAGIC",
     "STREAM_VERSION",
-    "TILE_HEADER",
-    "TILE_MAGIC",
     "Fields",
     "StreamLayout",
 ]
 
-STREAM_VERSION = 1
+STREAM_VERSION = 2
 LAYER_MAGIC = 0x754C  # "Lu"
-TILE_MAGIC = 0x6954  # "Ti"
+SPAN_MAGIC = 0x7053  # "Sp"
 CRC_WIDTH = 32
+FRAME_BEATS = 1024  # of weights, before each checksum
 ROW_SCALE_WIDTH = 32
 
 
@@ -64,8 +67,9 @@ LAYER_HEADER = Fields(
     blocks=32,
     segment_slices=16,
     tiles=16,
+    span_tiles=16,
 )
-TILE_HEADER = Fields(magic=16, index=16, slices=16, flags=16, beats=32)
+SPAN_HEADER = Fields(magic=16, index=16, beats=32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +78,8 @@ class StreamLayout:
 
     A *beat* is one word of the stream: ``lanes * width`` bits, lane ``l`` at bit ``l * width``. A
     *slice* is ``width`` consecutive columns, a *tile* is ``tile_slices`` slices, a *block* is
-    ``lanes`` consecutive rows, and a *record* is what one block has of one group within one tile.
+    ``lanes`` consecutive rows, and a *record* is what one row has of one group within one tile.
+    Every lane has a stream of its own in its bits of the beats, and reads it at its own pace.
 
     Parameters
     ----------
@@ -83,7 +88,7 @@ class StreamLayout:
     width : int
         Weights that each lane takes in a cycle; a multiple of 8, 8 to 512.
     tile_slices : int
-        Slices whose tables are held at a time, 1 to 256.
+        Slices whose activations are held at a time, 1 to 256.
     formats : tuple of str
         Names of the catalogue's families that the engine decodes.
     group_sizes : tuple of int
@@ -91,6 +96,16 @@ class StreamLayout:
         multiples of one.
     scale_width : int
         Magnitude bits of a group scale, 1 to 16.
+    output_lanes : int
+        Outputs in one beat of the output stream; divides ``lanes``. A row keeps its number modulo
+        this, whichever lane of its block it is dealt to.
+    ahead : int
+        Words of its stream that a lane keeps before it needs them, 2 to 1024. The more, the more
+        may lanes differ in what their records take.
+    codebook_width : int
+        Bits of a codebook's entry, sign included, 2 to 8.
+    codebook_terms : int
+        Signed powers of two kept for each entry, 0 to 4; 0 keeps values only.
     max_rows, max_columns : int
         Largest N and K.
 
@@ -106,6 +121,10 @@ class StreamLayout:
     formats: tuple[str, ...]
     group_sizes: tuple[int, ...] = ()
     scale_width: int = 8
+    output_lanes: int = 1
+    ahead: int = 16
+    codebook_width: int = MAX_VALUE_WIDTH
+    codebook_terms: int = 0
     max_rows: int = 4096
     max_columns: int = 4096
 
@@ -115,6 +134,10 @@ class StreamLayout:
             ("width", self.width, 8, 512),
             ("tile_slices", self.tile_slices, 1, 256),
             ("scale_width", self.scale_width, 1, 16),
+            ("output_lanes", self.output_lanes, 1, 256),
+            ("ahead", self.ahead, 2, 1024),
+            ("codebook_width", self.codebook_width, 2, MAX_VALUE_WIDTH),
+            ("codebook_terms", self.codebook_terms, 0, MAX_VALUE_WIDTH // 2),
             ("max_rows", self.max_rows, 1, 1 << 20),
             ("max_columns", self.max_columns, 1, 1 << 20),
         ):
@@ -127,10 +150,9 @@ class StreamLayout:
                 f"lanes * width must be at least {CRC_WIDTH} bits for the checksum, "
                 f"not {self.beat_width}"
             )
-        if self.max_tiles >> LAYER_HEADER["tiles"]:
+        if self.lanes % self.output_lanes:
             raise ValueError(
-                f"max_columns {self.max_columns} makes {self.max_tiles} tiles of "
-                f"{self.tile_columns} columns, over the stream's 65535; use wider tiles"
+                f"output_lanes must divide the {self.lanes} lanes, not {self.output_lanes}"
             )
         if not self.formats:
             raise ValueError(f"formats must name at least one format, not {self.formats!r}")
@@ -140,24 +162,60 @@ class StreamLayout:
             if not isinstance(group_size, int) or group_size < 1:
                 raise ValueError(f"group_sizes must be positive integers, not {group_size!r}")
             self.segment_slices(group_size)
+        if self.max_tiles >> LAYER_HEADER["tiles"]:
+            raise ValueError(
+                f"max_columns {self.max_columns} makes {self.max_tiles} tiles of "
+                f"{self.tile_columns} columns, over the stream's 65535; use wider tiles"
+            )
         _ = self.members
 
     @cached_property
     def members(self) -> tuple[NumberFormat, ...]:
         """Formats in the order of their ids in the stream."""
-        return tuple(item for name in self.formats for item in family(name).members)
+        return tuple(self._sized(item) for name in self.formats for item in family(name).members)
+
+    def _sized(self, item: NumberFormat) -> NumberFormat:
+        if not isinstance(item, CodebookSlot):
+            return item
+        return replace(item, value_width=self.codebook_width, term_count=self.codebook_terms)
+
+    def number_of(self, item: NumberFormat) -> int:
+        """Return the id of a layer's format.
+
+        Raises
+        ------
+        :exc:`ValueError`
+            If the engine does not decode it, or has no room for a codebook's entries.
+        """
+        for index, known in enumerate(self.members):
+            if isinstance(item, CodebookFormat) and isinstance(known, CodebookSlot):
+                if item.code_width == known.code_width:
+                    known.check(item)
+                    return index
+            elif item == known:
+                return index
+        listed = ", ".join(known.name for known in self.members)
+        raise ValueError(
+            f"Format {item.name!r} is not one that the configuration decodes: {listed}"
+        )
 
     @cached_property
     def fingerprint(self) -> int:
         """CRC-32 that tells this layout from others: a stream packed for another is refused by it.
 
-        It covers an ASCII text: one line with ``lanes width tile_slices scale_width``, then one for
-        each member with its code width, 1 or 0 for a zero-point, and for each plane
-        ``coefficient,truth,bipolar,scale_index`` with the truth table in hexadecimal; single spaces
-        between, a line feed after each line.
+        It covers an ASCII text: one line with ``lanes width tile_slices output_lanes ahead
+        scale_width``, then one for each member with its code width, 1 or 0 for a
+        zero-point, and for each plane ``coefficient,truth,bipolar,scale_index`` with the truth
+        table in hexadecimal; single spaces between, a line feed after each line. The line of a
+        codebook's slot is its code width, ``codebook``, ``codebook_width`` and
+        ``codebook_terms``.
         """
-        lines = [f"{self.lanes} {self.width} {self.tile_slices} {self.scale_width}"]
+        shape = (self.lanes, self.width, self.tile_slices, self.output_lanes, self.ahead)
+        lines = [" ".join(map(str, (*shape, self.scale_width)))]
         for item in self.members:
+            if isinstance(item, CodebookSlot):
+                lines.append(f"{item.code_width} codebook {item.value_width} {item.term_count}")
+                continue
             planes = (
                 f"{p.coefficient},{p.truth:x},{int(p.bipolar)},{p.scale_index}" for p in item.planes
             )
@@ -190,11 +248,6 @@ class StreamLayout:
         return max(item.code_width for item in self.members)
 
     @property
-    def max_planes(self) -> int:
-        """Cycles of the slowest format for one slice."""
-        return max(len(item.planes) for item in self.members)
-
-    @property
     def scale_count(self) -> int:
         """Scales in each lane's record header."""
         return max(item.scale_count for item in self.members)
@@ -225,6 +278,48 @@ class StreamLayout:
         """Every number of slices that a record may have before the end of its tile."""
         listed = {self.segment_slices(size) for size in self.group_sizes}
         return tuple(sorted({*listed, self.tile_slices}))
+
+    # -- rows of a block -------------------------------------------------------------------------
+
+    @property
+    def place_width(self) -> int:
+        """Bits that say which row of its block a lane has: of those with its residue."""
+        return (self.lanes // self.output_lanes - 1).bit_length()
+
+    @property
+    def places_of_beat(self) -> int:
+        """Blocks whose places one beat carries; 0 where a lane has no choice."""
+        return self.width // self.place_width if self.place_width else 0
+
+    # -- codebooks -------------------------------------------------------------------------------
+
+    @cached_property
+    def codebooks(self) -> tuple[CodebookSlot, ...]:
+        """Slots among the formats, in order of ids."""
+        return tuple(item for item in self.members if isinstance(item, CodebookSlot))
+
+    @cached_property
+    def codebook_entry(self) -> Fields:
+        """One entry of a codebook: its value in two's complement, and its terms.
+
+        A term is ``2**(size - 1)``, taken off where ``negative`` is 1; there is none where ``size``
+        is 0.
+        """
+        fields = Fields(value=self.codebook_width)
+        for index in range(self.codebook_terms):
+            fields[f"size_{index}"] = self.codebook_width.bit_length()
+            fields[f"negative_{index}"] = 1
+        return fields
+
+    @property
+    def codebook_bits(self) -> int:
+        """Bits of all entries of all slots."""
+        return sum(1 << item.code_width for item in self.codebooks) * self.codebook_entry.width
+
+    @property
+    def codebook_beats(self) -> int:
+        """Beats that carry a layer's codebooks; 0 where there is no slot."""
+        return self.beats_for(self.codebook_bits)
 
     # -- record headers ------------------------------------------------------------------------
 
@@ -262,9 +357,9 @@ class StreamLayout:
         return self.beats_for(LAYER_HEADER.width)
 
     @property
-    def tile_header_beats(self) -> int:
-        """Beats of a tile's header."""
-        return self.beats_for(TILE_HEADER.width)
+    def span_header_beats(self) -> int:
+        """Beats of a span's header."""
+        return self.beats_for(SPAN_HEADER.width)
 
     @property
     def row_scale_beats(self) -> int:

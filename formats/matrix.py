@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from .codebook import CodebookFormat, CodebookSlot
 from .number_format import NumberFormat
 
 __all__ = ["QuantizedMatrix"]
@@ -21,7 +22,7 @@ class QuantizedMatrix:
     Parameters
     ----------
     members : tuple of NumberFormat
-        Formats that ``format_ids`` indexes.
+        Formats that ``format_ids`` indexes; of codebooks at most one of each code width.
     group_size : int
         Columns of one group, at least 1; ``K`` or more for whole rows.
     codes : uint8 array, shape (N, K)
@@ -56,8 +57,21 @@ class QuantizedMatrix:
     bias: npt.NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
+        self._check_codebooks()
         self._check_shapes()
         self._check_ranges()
+
+    def _check_codebooks(self) -> None:
+        for item in self.members:
+            if isinstance(item, CodebookSlot):
+                raise ValueError(item.no_values)
+        widths = [item.code_width for item in self.members if isinstance(item, CodebookFormat)]
+        for width in widths:
+            if widths.count(width) > 1:
+                raise ValueError(
+                    f"A layer has at most one codebook of {width}-bit codes, "
+                    f"not {widths.count(width)}"
+                )
 
     def _check_shapes(self) -> None:
         if self.codes.ndim != 2 or not self.codes.size:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .planes import find_planes
-from .terms import Term, signed_power_terms
+from .terms import Term, TermStep, find_term_steps, signed_power_terms
 
 __all__ = ["BinaryCodingFormat", "NumberFormat", "Plane", "ValueFormat"]
 
@@ -67,6 +67,20 @@ class NumberFormat:
     def planes(self) -> tuple[Plane, ...]:
         """Digit planes, in the order in which an engine takes them."""
         raise NotImplementedError(f"{type(self).__name__} must define planes")
+
+    @property
+    def term_steps(self) -> tuple[TermStep, ...]:
+        """Signed powers of two of every code, in the order in which an engine takes them.
+
+        Times their scales they add up to a code's weight; in formats with a zero-point up to a
+        constant, which the zero-point's own terms take off again.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define term_steps")
+
+    @property
+    def step_count(self) -> int:
+        """Steps that a bit-serial engine takes."""
+        return len(self.term_steps)
 
     @property
     def scale_count(self) -> int:
@@ -149,8 +163,18 @@ class ValueFormat(NumberFormat):
 
     @cached_property
     def terms(self) -> tuple[tuple[Term, ...], ...]:
-        """Signed powers of two of each code, fewest first by construction."""
+        """Fewest signed powers of two that make up the value of each code, largest first."""
         return tuple(signed_power_terms(value) for value in self.values)
+
+    @cached_property
+    def term_steps(self) -> tuple[TermStep, ...]:  # type: ignore[override]
+        """Fewest steps, of the values themselves or, beside a zero-point, of centred ones."""
+        steps = find_term_steps(self.values)
+        if not self.zero_point:
+            return steps
+        centre = (min(self.values) + max(self.values) + 1) // 2
+        centred = find_term_steps(tuple(value - centre for value in self.values))
+        return min(steps, centred, key=len)
 
     @property
     def has_zero_point(self) -> bool:
@@ -188,3 +212,14 @@ class BinaryCodingFormat(NumberFormat):
             always = (1 << code_count) - 1
             planes.append(Plane(always, 1, bipolar=True, scale_index=self.code_width))
         return tuple(planes)
+
+    @cached_property
+    def term_steps(self) -> tuple[TermStep, ...]:  # type: ignore[override]
+        """One step a plane, -1 or +1."""
+        return tuple(
+            TermStep(
+                tuple(Term(int(digit), 0) for digit in plane.digits(self.code_width)),
+                plane.scale_index,
+            )
+            for plane in self.planes
+        )

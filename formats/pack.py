@@ -1,18 +1,21 @@
 """The packer: a quantised matrix becomes the weight stream of one engine."""
 
 import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from .codebook import CodebookFormat
 from .layout import (
+    FRAME_BEATS,
     LAYER_HEADER,
     LAYER_MAGIC,
     ROW_SCALE_WIDTH,
+    SPAN_HEADER,
+    SPAN_MAGIC,
     STREAM_VERSION,
-    TILE_HEADER,
-    TILE_MAGIC,
     StreamLayout,
 )
 from .matrix import QuantizedMatrix
@@ -32,31 +35,36 @@ class PackedLayer:
         Words of the stream in order; byte 0 holds the lowest bits.
     rows, columns : int
         N and K.
-    useful_lane_cycles : int
-        Plane slices of real rows: what the lanes must do whatever the schedule.
-    lanes : int
-        Lanes of the engine that it is packed for.
+    formats : uint8 array, shape (lanes, records)
+        Layout's number of the format of each record, in the order in which a lane takes them.
+    slices : int array, shape (records,)
+        Slices of each record.
+    span_tiles : int
+        Tiles after which lanes have had equally many words.
+    useful_cycles : float
+        Cycles that a lane would take without any overhead, if all had equal work.
     """
 
     beats: npt.NDArray[np.uint8]
     rows: int
     columns: int
-    useful_lane_cycles: int
-    lanes: int
+    formats: npt.NDArray[np.uint8]
+    slices: npt.NDArray[np.int64]
+    span_tiles: int
+    useful_cycles: float
 
     @property
     def bits(self) -> int:
         """Bits of the whole stream, headers, padding and checksums included."""
         return self.beats.size * 8
 
-    @property
-    def useful_cycles(self) -> float:
-        """Cycles that an engine without any overhead would take."""
-        return self.useful_lane_cycles / self.lanes
 
-
-def pack(matrix: QuantizedMatrix, layout: StreamLayout) -> PackedLayer:
+def pack(
+    matrix: QuantizedMatrix, layout: StreamLayout, cycles: Sequence[int] | None = None
+) -> PackedLayer:
     """Pack a layer for an engine.
+
+    Rows of a block are dealt to lanes so that all lanes have as much to do as is possible.
 
     Parameters
     ----------
@@ -64,6 +72,9 @@ def pack(matrix: QuantizedMatrix, layout: StreamLayout) -> PackedLayer:
         The layer; any N and K up to the layout's largest.
     layout : StreamLayout
         The engine's stream.
+    cycles : sequence of int, optional
+        Cycles that a lane takes for a slice of each of the layout's members, in their order, or for
+        reading it if that is longer; by default those of reading, one for each bit of a code.
 
     Returns
     -------
@@ -74,51 +85,64 @@ def pack(matrix: QuantizedMatrix, layout: StreamLayout) -> PackedLayer:
     :exc:`ValueError`
         If the layer has a format, a group size, scales or a shape that the layout was not made for.
     """
-    return _Packer(matrix, layout).pack()
+    reading = [item.code_width for item in layout.members]
+    return _Packer(matrix, layout, np.maximum(reading, cycles or reading)).pack()
 
 
 class _Packer:
     """The steps of :func:`pack`, with what they share."""
 
-    def __init__(self, matrix: QuantizedMatrix, layout: StreamLayout) -> None:
+    def __init__(
+        self, matrix: QuantizedMatrix, layout: StreamLayout, cycles: npt.NDArray[np.int64]
+    ) -> None:
         self.matrix, self.layout = matrix, layout
+        ids = np.array([layout.number_of(item) for item in matrix.members], dtype=np.uint8)
         self._check()
         self.blocks = -(-matrix.rows // layout.lanes)
         self.slices = -(-matrix.columns // layout.width)
         self.segment_slices = (
             layout.tile_slices if matrix.groups == 1 else layout.segment_slices(matrix.group_size)
         )
-        ids = np.array([layout.members.index(item) for item in matrix.members], dtype=np.uint8)
-        # Rows of padding take the last row's formats, so that they cost no wider codes.
-        self.format_ids = self._pad_rows(ids[matrix.format_ids], like_last=True)
-        self.scales = self._pad_rows(matrix.scales)
-        self.zeros = self._pad_rows(matrix.zeros)
+        # Segments, by their first slice and their slices; they do not cross tiles.
+        within = np.arange(self.slices) % layout.tile_slices
+        self.starts = np.flatnonzero(within % self.segment_slices == 0)
+        self.lengths = np.append(self.starts[1:], self.slices) - self.starts
+        self.groups = self.starts * layout.width // matrix.group_size
+        # Records in the order in which a lane takes them: by tile, block, segment.
+        segment, block = np.meshgrid(np.arange(len(self.starts)), np.arange(self.blocks))
+        tile = self.starts[segment] // layout.tile_slices
+        order = np.lexsort((segment.ravel(), block.ravel(), tile.ravel()))
+        self.segment, self.block = segment.ravel()[order], block.ravel()[order]
+
+        # Rows of padding take the last row's formats; whoever has them has nothing more to do.
+        formats = self._pad_rows(ids[matrix.format_ids[:, self.groups]], like_last=True)
+        row_cycles = cycles[formats] @ self.lengths
+        self.useful_cycles = row_cycles.reshape(-1)[: matrix.rows].sum() / layout.lanes
+        self.places = self._deal(row_cycles)
+        self.formats = self._records(self._dealt(formats))
 
     def pack(self) -> PackedLayer:
-        layout = self.layout
-        tiles = range(0, self.slices, layout.tile_slices)
-        sections = [self._section(self._layer_header(len(tiles)), self._row_scales())]
-        useful = 0
-        for index, first in enumerate(tiles):
-            last = min(first + layout.tile_slices, self.slices)
-            payload, cycles = self._tile(first, last)
-            header = TILE_HEADER.pack(
-                magic=TILE_MAGIC, index=index, slices=last - first, flags=0, beats=len(payload)
-            )
-            sections.append(self._section(self._words(header, TILE_HEADER.width), payload))
-            useful += cycles
+        words, ends = self._lane_words()
+        span_tiles = self._span_tiles(ends)
+        last = np.minimum(np.arange(0, ends.shape[1], span_tiles) + span_tiles, ends.shape[1]) - 1
+        spans = self._spans(words, ends[:, last])
         return PackedLayer(
-            np.concatenate(sections), self.matrix.rows, self.matrix.columns, useful, layout.lanes
+            beats=np.concatenate([
+                self._section(
+                    self._layer_header(span_tiles), self._codebooks(), self._row_scales()
+                ),
+                *(beats for index, span in enumerate(spans) for beats in self._frames(index, span)),
+            ]),
+            rows=self.matrix.rows,
+            columns=self.matrix.columns,
+            formats=self.formats,
+            slices=self.lengths[self.segment],
+            span_tiles=span_tiles,
+            useful_cycles=float(self.useful_cycles),
         )
 
     def _check(self) -> None:
         matrix, layout = self.matrix, self.layout
-        known = ", ".join(item.name for item in layout.members)
-        for item in matrix.members:
-            if item not in layout.members:
-                raise ValueError(
-                    f"Format {item.name!r} is not one that the configuration decodes: {known}"
-                )
         if matrix.groups > 1 and matrix.group_size not in layout.group_sizes:
             sizes = ", ".join(map(str, layout.group_sizes))
             raise ValueError(
@@ -138,6 +162,42 @@ class _Packer:
                 f"configuration has {layout.scale_width}"
             )
 
+    # -- which lane has which row ----------------------------------------------------------------
+
+    def _deal(self, cycles: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Give each block's rows to lanes: the longest to the lane that has least so far.
+
+        Parameters
+        ----------
+        cycles : int array, shape (blocks, lanes)
+            Of each row.
+
+        Returns
+        -------
+        int array, shape (blocks, lanes)
+            Row of its block that each lane has; its residue modulo ``output_lanes`` is the lane's.
+        """
+        blocks, lanes = cycles.shape
+        residues = self.layout.output_lanes
+        rows = np.arange(lanes).reshape(-1, residues).T  # (residue, choice)
+        places = np.empty((blocks, lanes), dtype=np.int64)
+        load = np.zeros(lanes, dtype=np.int64)
+        for block in range(blocks):
+            longest = np.argsort(-cycles[block, rows], axis=1, kind="stable")
+            idlest = np.argsort(load[rows], axis=1, kind="stable")
+            chosen = np.take_along_axis(rows, longest, axis=1)
+            receiving = np.take_along_axis(rows, idlest, axis=1)
+            if (cycles[block] == cycles[block, 0]).all():
+                chosen = receiving = rows
+            places[block, receiving] = chosen
+            load += cycles[block, places[block]]
+        return places
+
+    def _dealt(self, array: npt.NDArray) -> npt.NDArray:
+        """Turn (blocks, row of block, ...) into (blocks, lane, ...)."""
+        index = self.places.reshape(*self.places.shape, *[1] * (array.ndim - 2))
+        return np.take_along_axis(array, index, axis=1)
+
     def _pad_rows(self, array: npt.NDArray, *, like_last: bool = False) -> npt.NDArray:
         """Add rows of zeros, or like the last, up to whole blocks; split into (blocks, lanes)."""
         lanes = self.layout.lanes
@@ -146,6 +206,10 @@ class _Packer:
             padded[:] = array[-1]
         padded[: len(array)] = array
         return padded.reshape(self.blocks, lanes, *array.shape[1:])
+
+    def _records(self, array: npt.NDArray) -> npt.NDArray:
+        """Turn (blocks, lanes, segments, ...) into (lanes, records, ...)."""
+        return array[self.block, :, self.segment].swapaxes(0, 1)
 
     # -- sections ------------------------------------------------------------------------------
 
@@ -160,7 +224,7 @@ class _Packer:
         raw = value.to_bytes(count * size, "little")
         return np.frombuffer(raw, dtype=np.uint8).reshape(count, size)
 
-    def _layer_header(self, tiles: int) -> _Bytes:
+    def _layer_header(self, span_tiles: int) -> _Bytes:
         header = LAYER_HEADER.pack(
             magic=LAYER_MAGIC,
             version=STREAM_VERSION,
@@ -170,19 +234,58 @@ class _Packer:
             columns=self.matrix.columns,
             blocks=self.blocks,
             segment_slices=self.segment_slices,
-            tiles=tiles,
+            tiles=-(-self.slices // self.layout.tile_slices),
+            span_tiles=span_tiles,
         )
         return self._words(header, LAYER_HEADER.width)
 
+    def _codebooks(self) -> _Bytes:
+        """Entries of every slot, in order of ids; zeros where the layer has no codebook for it."""
+        fields = self.layout.codebook_entry
+        word = position = 0
+        for slot in self.layout.codebooks:
+            entries: list[dict[str, int]] = [dict.fromkeys(fields, 0)] * (1 << slot.code_width)
+            for item in self.matrix.members:
+                if isinstance(item, CodebookFormat) and item.code_width == slot.code_width:
+                    entries = [self._codebook_entry(item, code) for code in range(len(entries))]
+            for entry in entries:
+                word |= fields.pack(**entry) << position
+                position += fields.width
+        return self._words(word, position)
+
+    def _codebook_entry(self, item: CodebookFormat, code: int) -> dict[str, int]:
+        entry = {"value": item.values[code] & (1 << self.layout.codebook_width) - 1}
+        for index in range(self.layout.codebook_terms):
+            terms = item.terms[code][index : index + 1]
+            entry[f"size_{index}"] = terms[0].exponent + 1 if terms else 0
+            entry[f"negative_{index}"] = int(terms[0].sign < 0) if terms else 0
+        return entry
+
     def _row_scales(self) -> _Bytes:
-        """Row scales, ``row_scale_beats`` beats a block."""
+        """Row scales, ``row_scale_beats`` beats a block; before every few blocks, their places."""
         layout = self.layout
-        scales = self._pad_rows(self.matrix.row_scales)
+        scales = self._dealt(self._pad_rows(self.matrix.row_scales))
         lane_bytes = layout.row_scale_beats * layout.width // 8
         raw = np.zeros((self.blocks, layout.lanes, lane_bytes), dtype=np.uint8)
         little = scales.astype("<f4")
         raw[..., : ROW_SCALE_WIDTH // 8] = little.view(np.uint8).reshape(*scales.shape, -1)
-        return self._lane_beats(raw)
+        scale_beats = self._lane_beats(raw)
+        if not layout.places_of_beat:
+            return scale_beats
+        return np.concatenate(list(self._interleave_places(scale_beats)))
+
+    def _interleave_places(self, scale_beats: _Bytes) -> Iterator[_Bytes]:
+        layout, step = self.layout, self.layout.places_of_beat
+        choices = self.places // layout.output_lanes
+        for first in range(0, self.blocks, step):
+            lane_bits = np.zeros((layout.lanes, layout.width), dtype=np.uint8)
+            for index, block in enumerate(choices[first : first + step]):
+                start = index * layout.place_width
+                bits = block[:, None] >> np.arange(layout.place_width) & 1
+                lane_bits[:, start : start + layout.place_width] = bits
+            yield np.packbits(lane_bits, axis=-1, bitorder="little").reshape(1, -1)
+            beats = layout.row_scale_beats
+            yield scale_beats[first * beats : (first + step) * beats]
 
     def _lane_beats(self, raw: _Bytes) -> _Bytes:
         """Cut each lane's bytes (..., lanes, bytes) into beats of ``width`` bits a lane."""
@@ -190,75 +293,124 @@ class _Packer:
         cut = raw.reshape(-1, self.layout.lanes, raw.shape[-1] // lane_size, lane_size)
         return cut.swapaxes(1, 2).reshape(-1, self.layout.beat_width // 8)
 
-    # -- tiles ---------------------------------------------------------------------------------
+    # -- spans ---------------------------------------------------------------------------------
 
-    def _tile(self, first: int, last: int) -> tuple[_Bytes, int]:
-        """Beats of the slices ``first``..``last - 1`` of all rows, and their useful lane cycles."""
-        layout, matrix = self.layout, self.matrix
-        starts = np.arange(first, last, self.segment_slices)
-        group = starts * layout.width // matrix.group_size
-        ids = self.format_ids[:, :, group]  # (blocks, lanes, segments)
-        lengths = np.minimum(starts + self.segment_slices, last) - starts
+    def _span_tiles(self, ends: npt.NDArray[np.int64]) -> int:
+        """Choose how many tiles go by before lanes with fewer words are filled up.
 
-        code_widths = np.array([item.code_width for item in layout.members])[ids].max(axis=1)
-        codes = self._code_planes(first, last)  # (blocks, slices, bits, bytes of a beat)
-        slice_widths = np.repeat(code_widths, lengths, axis=1)
-        used = np.arange(layout.max_code_width) < slice_widths[..., None]
-        code_beats = codes[used]
-        record_beats = (code_widths * lengths).reshape(-1)
+        A lane may be two tiles ahead of another one in its stream, but not in its work: it waits,
+        and as soon as its ``ahead`` words are there, everybody does. So what the others still need
+        must come before: the most tiles are taken for which it does, wherever spans begin.
 
-        headers = self._header_batches(ids, group)
-        record_of_beat = np.repeat(np.arange(record_beats.size), record_beats)
+        Parameters
+        ----------
+        ends : int array, shape (lanes, tiles)
+            Words of each lane up to the end of each tile, without any filling up.
+        """
+        tiles = ends.shape[1]
+        words = np.diff(ends, axis=1, prepend=0)
+        for count in range(tiles, 1, -1):
+            padding = -tiles % count
+            shape = (len(ends), -1, count)
+            # No tile needs to wait for one that is not there.
+            padded = np.pad(words, ((0, 0), (0, padding)), constant_values=1 << 40)
+            spans = padded.reshape(shape).cumsum(axis=2)
+            needed, reached = spans.max(axis=0), spans.min(axis=0)
+            if (needed[:, :-2] <= reached[:, 1:-1] + self.layout.ahead).all():
+                return count
+        return 1
+
+    def _spans(
+        self, words: list[_Bytes], ends: npt.NDArray[np.int64]
+    ) -> Iterator[npt.NDArray[np.uint8]]:
+        """Cut the lanes' words at the ends of spans, fill them up with zeros and join them."""
+        starts = np.concatenate([np.zeros_like(ends[:, :1]), ends[:, :-1]], axis=1)
+        for first, end in zip(starts.T, ends.T, strict=True):
+            shape = ((end - first).max(), self.layout.lanes, self.layout.width // 8)
+            span = np.zeros(shape, dtype=np.uint8)
+            for lane, (start, stop) in enumerate(zip(first, end, strict=True)):
+                span[: stop - start, lane] = words[lane][start:stop]
+            yield span.reshape(len(span), -1)
+
+    def _frames(self, index: int, span: _Bytes) -> Iterator[_Bytes]:
+        """Put a header before a span, and a checksum after every frame of it."""
+        header = SPAN_HEADER.pack(magic=SPAN_MAGIC, index=index, beats=len(span))
+        before = self._words(header, SPAN_HEADER.width)
+        for start in range(0, len(span), FRAME_BEATS):
+            yield self._section(before, span[start : start + FRAME_BEATS])
+            before = before[:0]
+
+    # -- the lanes' own streams ------------------------------------------------------------------
+
+    def _lane_words(self) -> tuple[list[_Bytes], npt.NDArray[np.int64]]:
+        """Words of every lane, and how many there are up to the end of each tile (lanes, tiles)."""
+        layout = self.layout
+        batch_beats, batch_records = layout.batch_shape
+        batches = self._header_batches()
+        code_widths = np.array([item.code_width for item in layout.members])[self.formats]
+        lane_words = code_widths * self.lengths[self.segment]
+        records = len(self.segment)
+
         # A batch stands before the codes of the record that precedes its first one, so that its
         # headers are at hand when that record ends; the first batch stands before everything.
-        batch_beats, batch_records = layout.batch_shape
-        batch_first = np.arange(0, record_beats.size, batch_records)
-        order = np.concatenate([
-            np.repeat(np.maximum(batch_first - 1, 0) * 2, batch_beats),
-            record_of_beat * 2 + 1,
-        ])
-        payload = np.concatenate([headers, code_beats])[np.argsort(order, kind="stable")]
+        batch_first = np.arange(0, records, batch_records)
+        batch_order = np.repeat(np.maximum(batch_first - 1, 0) * 2, batch_beats)
+        batch_words = np.bincount(batch_order // 2, minlength=records)
+        tile = self.starts[self.segment] // layout.tile_slices
+        last_records = np.append(np.flatnonzero(np.diff(tile)), records - 1)
+        ends = (lane_words + batch_words).cumsum(axis=1)[:, last_records]
+        words = []
+        for lane in range(layout.lanes):
+            codes_order = np.repeat(np.arange(records) * 2 + 1, lane_words[lane])
+            order = np.concatenate([batch_order, codes_order])
+            stream = np.concatenate([batches[lane], self._code_words(lane, code_widths[lane])])
+            words.append(stream[np.argsort(order, kind="stable")])
+        return words, ends
 
-        planes = np.array([len(item.planes) for item in layout.members])[ids] * lengths
-        return payload, int(planes.reshape(-1, lengths.size)[: matrix.rows].sum())
-
-    def _code_planes(self, first: int, last: int) -> _Bytes:
-        """Bit ``b`` of the codes of each slice: ``(blocks, slices, bits, bytes of a beat)``."""
+    def _code_words(self, lane: int, code_widths: npt.NDArray[np.int64]) -> _Bytes:
+        """Codes of one lane: record by record, slice by slice, bit by bit, ``width`` weights."""
         layout = self.layout
-        columns = slice(first * layout.width, last * layout.width)
-        part = self._pad_rows(self.matrix.codes[:, columns])
-        slices = last - first
-        full = np.zeros((self.blocks, layout.lanes, slices * layout.width), dtype=np.uint8)
-        full[..., : part.shape[-1]] = part
-        shape = (self.blocks, layout.lanes, slices, layout.width // 8)
-        planes = np.empty((self.blocks, slices, layout.max_code_width, *shape[1::2]), np.uint8)
-        for bit in range(layout.max_code_width):
-            packed = np.packbits(full >> bit & 1, axis=-1, bitorder="little").reshape(shape)
-            planes[:, :, bit] = packed.transpose(0, 2, 1, 3)
-        return planes.reshape(*planes.shape[:3], -1)
+        rows = np.arange(self.blocks) * layout.lanes + self.places[:, lane]
+        codes = np.zeros((self.blocks, self.slices * layout.width), dtype=np.uint8)
+        real = rows < self.matrix.rows
+        codes[real, : self.matrix.columns] = self.matrix.codes[rows[real]]
+        bits = (
+            codes.reshape(self.blocks, self.slices, 1, -1)
+            >> np.arange(layout.max_code_width)[:, None]
+            & 1
+        )
+        words = np.packbits(bits, axis=-1, bitorder="little")
+        # Every slice of every record, in order.
+        lengths = self.lengths[self.segment]
+        record = np.repeat(np.arange(len(lengths)), lengths)
+        first = np.cumsum(lengths) - lengths
+        slices = self.starts[self.segment][record] + np.arange(len(record)) - first[record]
+        used = np.arange(layout.max_code_width) < code_widths[record][:, None]
+        return words[self.block[record], slices][used]
 
-    def _header_batches(self, ids: npt.NDArray[np.uint8], group: npt.NDArray[np.int64]) -> _Bytes:
-        """Beats of all header batches of a tile whose records have these formats and groups."""
+    def _header_batches(self) -> _Bytes:
+        """Words of all header batches of every lane, ``(lanes, words, width / 8)``."""
         layout = self.layout
         fields = layout.record_header
-        values = {"format": ids, "zero": self.zeros[:, :, group]}
+        zeros = self._records(self._dealt(self._pad_rows(self.matrix.zeros[:, self.groups])))
+        scales = self._records(self._dealt(self._pad_rows(self.matrix.scales[:, self.groups])))
+        values = {"format": self.formats, "zero": zeros}
         for index in range(layout.scale_count):
-            has = index < self.scales.shape[-1]
-            scale = self.scales[:, :, group, index] if has else np.zeros_like(ids)
+            has = index < scales.shape[-1]
+            scale = scales[..., index] if has else np.zeros_like(zeros)
             values[f"scale_{index}"] = scale.astype(np.int64) & ((1 << layout.scale_width + 1) - 1)
         bits = [
             (values[name].astype(np.int64)[..., None] >> np.arange(width) & 1).astype(np.uint8)
             for name, width in fields.items()
         ]
-        # (blocks, lanes, segments, header bits) -> (lanes, records, header bits)
-        headers = np.concatenate(bits, axis=-1).swapaxes(0, 1)
-        headers = headers.reshape(layout.lanes, -1, fields.width)
+        headers = np.concatenate(bits, axis=-1)  # (lanes, records, header bits)
 
         batch_beats, batch_records = layout.batch_shape
         batches = -(-headers.shape[1] // batch_records)
-        room = np.zeros((batches, layout.lanes, batch_beats * layout.width), dtype=np.uint8)
+        room = np.zeros((layout.lanes, batches, batch_beats * layout.width), dtype=np.uint8)
         for record in range(batch_records):
-            chosen = headers[:, record::batch_records].swapaxes(0, 1)
+            chosen = headers[:, record::batch_records]
             offset = record * fields.width
-            room[: len(chosen), :, offset : offset + fields.width] = chosen
-        return self._lane_beats(np.packbits(room, axis=-1, bitorder="little"))
+            room[:, : chosen.shape[1], offset : offset + fields.width] = chosen
+        packed = np.packbits(room, axis=-1, bitorder="little")
+        return packed.reshape(layout.lanes, batches * batch_beats, layout.width // 8)

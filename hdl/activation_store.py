@@ -5,13 +5,13 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .align import Align, SharedExponent, exponent_width
-from .parameters import LutParameters
+from .parameters import EngineParameters
 from .pipeline import delay
 
-__all__ = ["ActivationStore", "activation_layout", "token_layout"]
+__all__ = ["ActivationStore", "activation_layout", "store_latency", "token_layout"]
 
 
-def activation_layout(parameters: LutParameters) -> data.StructLayout:
+def activation_layout(parameters: EngineParameters) -> data.StructLayout:
     """Return one beat of the activation stream: ``act_lanes`` elements, the first lowest."""
     return data.StructLayout({
         "elements": data.ArrayLayout(parameters.numerics.element_width, parameters.act_lanes),
@@ -19,7 +19,7 @@ def activation_layout(parameters: LutParameters) -> data.StructLayout:
     })
 
 
-def token_layout(parameters: LutParameters) -> data.StructLayout:
+def token_layout(parameters: EngineParameters) -> data.StructLayout:
     """Return what is known of a token once it has been received."""
     return data.StructLayout({
         "beats": range(parameters.max_act_beats + 2),
@@ -32,6 +32,11 @@ def token_layout(parameters: LutParameters) -> data.StructLayout:
     })
 
 
+def store_latency(parameters: EngineParameters) -> int:
+    """Return the cycles from reading activations to their integers."""
+    return 1 + (Align.LATENCY if parameters.numerics.is_float else 0)
+
+
 class ActivationStore(wiring.Component):
     """Buffer for two activation vectors that aligns on the way out.
 
@@ -41,7 +46,7 @@ class ActivationStore(wiring.Component):
 
     Parameters
     ----------
-    parameters : LutParameters
+    parameters : EngineParameters
         The engine's.
 
     Members
@@ -82,7 +87,7 @@ class ActivationStore(wiring.Component):
     too_long: Signal
     discard: Signal
 
-    def __init__(self, *, parameters: LutParameters) -> None:
+    def __init__(self, *, parameters: EngineParameters) -> None:
         self.parameters = parameters
         aligned = data.ArrayLayout(signed(parameters.numerics.aligned_width), parameters.act_lanes)
         super().__init__({
@@ -102,7 +107,7 @@ class ActivationStore(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycles from ``read`` to ``aligned``."""
-        return 1 + (Align.LATENCY if self.parameters.numerics.is_float else 0)
+        return store_latency(self.parameters)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -8,18 +8,18 @@ from ..formats import FLOATS
 from .align import exponent_width
 from .convert_row import ConvertRow
 from .drain import sum_layout
-from .parameters import LutParameters
+from .parameters import EngineParameters
 from .pipeline import delay
 
 __all__ = ["ConvertOutput", "output_latency", "output_layout"]
 
 
-def output_layout(parameters: LutParameters) -> data.StructLayout:
+def output_layout(parameters: EngineParameters) -> data.StructLayout:
     """Return one beat of the output stream: ``output_lanes`` values, the first lowest.
 
     Values past the end of a layer are zero. ``int`` output has the token's exponent with it.
     """
-    kind, count = parameters.numerics.output, parameters.output_lanes
+    kind, count = parameters.numerics.output, parameters.layout.output_lanes
     if kind == "int":
         return data.StructLayout({
             "values": data.ArrayLayout(signed(parameters.sum_width), count),
@@ -29,7 +29,7 @@ def output_layout(parameters: LutParameters) -> data.StructLayout:
     return data.StructLayout({"values": data.ArrayLayout(FLOATS[kind].width, count), "last": 1})
 
 
-def output_latency(parameters: LutParameters) -> int:
+def output_latency(parameters: EngineParameters) -> int:
     """Return the cycles from row sums to numbers."""
     return 1 if parameters.numerics.output == "int" else ConvertRow.LATENCY
 
@@ -42,7 +42,7 @@ class ConvertOutput(wiring.Component):
 
     Parameters
     ----------
-    parameters : LutParameters
+    parameters : EngineParameters
         The engine's.
 
     Members
@@ -59,7 +59,7 @@ class ConvertOutput(wiring.Component):
     o: stream.Interface
     busy: Signal
 
-    def __init__(self, *, parameters: LutParameters) -> None:
+    def __init__(self, *, parameters: EngineParameters) -> None:
         self.parameters = parameters
         super().__init__({
             "i": In(stream.Signature(sum_layout(parameters))),
@@ -80,7 +80,7 @@ class ConvertOutput(wiring.Component):
         pipeline.d.sync += valid.eq(Cat(self.i.valid, valid))
         last = delay(pipeline, self.i.payload.last, self.latency, name="last")
         if self.parameters.numerics.output == "int":
-            for index in range(self.parameters.output_lanes):
+            for index in range(self.parameters.layout.output_lanes):
                 present, total = self.i.payload.present[index], self.i.payload.sums[index]
                 pipeline.d.sync += self.o.payload.values[index].eq(Mux(present, total, 0))
             pipeline.d.sync += self.o.payload.exponent.eq(self.i.payload.exponent)
@@ -101,7 +101,7 @@ class ConvertOutput(wiring.Component):
     def _convert_floats(self, m: Module) -> None:
         """One converter for each row of a beat, side by side."""
         row = self.i.payload
-        for index in range(self.parameters.output_lanes):
+        for index in range(self.parameters.layout.output_lanes):
             m.submodules[f"row_{index}"] = convert = ConvertRow(parameters=self.parameters)
             m.d.comb += [
                 convert.sum.eq(row.sums[index]),

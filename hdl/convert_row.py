@@ -8,7 +8,7 @@ from ..formats import FLOATS
 from ..formats.layout import ROW_SCALE_WIDTH
 from .align import exponent_width
 from .floating import normalize, round_half_even, shift_right_sticky
-from .parameters import LutParameters
+from .parameters import EngineParameters
 from .pipeline import delay
 
 __all__ = ["ConvertRow"]
@@ -26,7 +26,7 @@ class ConvertRow(wiring.Component):
 
     Parameters
     ----------
-    parameters : LutParameters
+    parameters : EngineParameters
         The engine's, with a floating-point output type.
 
     Members
@@ -51,7 +51,7 @@ class ConvertRow(wiring.Component):
     nonfinite: Signal
     number: Signal
 
-    def __init__(self, *, parameters: LutParameters) -> None:
+    def __init__(self, *, parameters: EngineParameters) -> None:
         self.parameters = parameters
         super().__init__({
             "sum": In(signed(parameters.sum_width)),

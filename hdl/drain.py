@@ -5,16 +5,16 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..formats.layout import ROW_SCALE_WIDTH
-from .accumulator import row_address_width
 from .align import exponent_width
-from .parameters import LutParameters
+from .lane import drained_layout
+from .parameters import EngineParameters
 
 __all__ = ["Drain", "sum_layout"]
 
 
-def sum_layout(parameters: LutParameters) -> data.StructLayout:
+def sum_layout(parameters: EngineParameters) -> data.StructLayout:
     """Return consecutive rows' exact sums and what it takes to convert them."""
-    count = parameters.output_lanes
+    count = parameters.layout.output_lanes
     return data.StructLayout({
         "sums": data.ArrayLayout(signed(parameters.sum_width), count),
         "row_scales": data.ArrayLayout(ROW_SCALE_WIDTH, count),
@@ -26,28 +26,28 @@ def sum_layout(parameters: LutParameters) -> data.StructLayout:
 
 
 class Drain(wiring.Component):
-    """Reads finished rows out of the lanes: row ``n`` from lane ``n % lanes``.
+    """Reads finished rows out of the lanes, in order: one token's, then the next one's.
 
-    ``output_lanes`` rows a cycle while ``advance`` is set, without a gap within a layer. Two layers
+    ``output_lanes`` rows a cycle while ``advance`` is set, without a gap within a token. Two layers
     can wait, one in each bank of the row sums.
 
     Parameters
     ----------
-    parameters : LutParameters
+    parameters : EngineParameters
         The engine's.
 
     Members
     -------
-    done, rows, bank, exponent, nonfinite
-        A layer is finished in that bank.
+    done, rows, bank, exponents, nonfinites
+        A layer is finished in that bank; exponents and flags have an element a token.
     free : :py:`Out(2)`
         Bit ``b``: bank ``b`` holds nothing that is still wanted.
     read : :py:`Out(1)`
         Read ``read_row`` in every lane.
-    read_row : :py:`Out(row_address_width(parameters))`
+    read_row : :py:`Out(row_address_width)`
         Row of every lane to read.
-    sums, row_scales
-        What the lanes read, an element a lane.
+    drained : :py:`In(data.ArrayLayout(drained_layout(parameters), lanes))`
+        What the lanes read.
     advance : :py:`In(1)`
         Take ``o`` in this cycle.
     o : :py:`Out(sum_layout(parameters))`
@@ -59,31 +59,30 @@ class Drain(wiring.Component):
     done: Signal
     rows: Signal
     bank: Signal
-    exponent: Signal
-    nonfinite: Signal
+    exponents: data.View
+    nonfinites: Signal
     free: Signal
     read: Signal
     read_row: Signal
-    sums: data.View
-    row_scales: data.View
+    drained: data.View
     advance: Signal
     o: data.View
     o_valid: Signal
 
-    def __init__(self, *, parameters: LutParameters) -> None:
+    def __init__(self, *, parameters: EngineParameters) -> None:
         self.parameters = parameters
-        lanes = parameters.layout.lanes
+        layout, tokens = parameters.layout, parameters.tokens
+        exponent = signed(exponent_width(parameters.numerics))
         super().__init__({
             "done": In(1),
-            "rows": In(range(parameters.layout.max_rows + 1)),
+            "rows": In(range(layout.max_rows + 1)),
             "bank": In(1),
-            "exponent": In(signed(exponent_width(parameters.numerics))),
-            "nonfinite": In(1),
+            "exponents": In(data.ArrayLayout(exponent, tokens)),
+            "nonfinites": In(tokens),
             "free": Out(2),
             "read": Out(1),
-            "read_row": Out(row_address_width(parameters)),
-            "sums": In(data.ArrayLayout(signed(parameters.sum_width), lanes)),
-            "row_scales": In(data.ArrayLayout(ROW_SCALE_WIDTH, lanes)),
+            "read_row": Out(parameters.row_address_width),
+            "drained": In(data.ArrayLayout(drained_layout(parameters), layout.lanes)),
             "advance": In(1),
             "o": Out(sum_layout(parameters)),
             "o_valid": Out(1),
@@ -91,40 +90,36 @@ class Drain(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        count = self.parameters.output_lanes
+        count, tokens = self.parameters.layout.output_lanes, self.parameters.tokens
         parts = self.parameters.layout.lanes // count
         finished = data.StructLayout({
             "rows": self.rows.shape(),
-            "exponent": self.exponent.shape(),
-            "nonfinite": 1,
+            "exponents": self.exponents.shape(),
+            "nonfinites": tokens,
         })
         layers = [Signal(finished, name=f"layer_{bank}", reset_less=True) for bank in range(2)]
         layer = Signal(finished)
         free = Signal(2, init=0b11)
-        bank, part = Signal(), Signal(range(parts))
+        bank, part, token = Signal(), Signal(range(parts)), Signal(range(tokens))
         left, block = Signal.like(self.rows), Signal(len(self.read_row) - 1)
 
         for index in range(2):
             with m.If(self.done & (self.bank == index)):
                 m.d.sync += free[index].eq(0)
                 m.d.sync += layers[index].rows.eq(self.rows)
-                m.d.sync += layers[index].exponent.eq(self.exponent)
-                m.d.sync += layers[index].nonfinite.eq(self.nonfinite)
+                m.d.sync += layers[index].exponents.eq(self.exponents)
+                m.d.sync += layers[index].nonfinites.eq(self.nonfinites)
         m.d.comb += [
             self.free.eq(free),
             layer.eq(Mux(bank, layers[1], layers[0])),
             self.read_row.eq(Cat(block, bank)),
-            self.o.exponent.eq(layer.exponent),
-            self.o.nonfinite.eq(layer.nonfinite),
+            self.o.exponent.eq(layer.exponents[token]),
+            self.o.nonfinite.eq(layer.nonfinites.bit_select(token, 1)),
             self.o.last.eq(left <= count),
         ]
-        sums, row_scales = Value.cast(self.sums), Value.cast(self.row_scales)
+        self._choose_rows(m, part, token)
         for index in range(count):
             m.d.comb += self.o.present[index].eq(left > index)
-        m.d.comb += Value.cast(self.o.sums).eq(sums.word_select(part, len(sums) // parts))
-        m.d.comb += Value.cast(self.o.row_scales).eq(
-            row_scales.word_select(part, len(row_scales) // parts)
-        )
 
         with m.FSM():
             with m.State("IDLE"):
@@ -144,8 +139,21 @@ class Drain(wiring.Component):
                         m.d.sync += block.eq(block + 1)
                     with m.If(self.o.last):
                         m.d.sync += block.eq(0)
-                        m.d.sync += free.bit_select(bank, 1).eq(1)
-                        m.d.sync += bank.eq(~bank)
+                        m.d.sync += token.eq(Mux(token == tokens - 1, 0, token + 1))
+                        with m.If(token == tokens - 1):
+                            m.d.sync += free.bit_select(bank, 1).eq(1)
+                            m.d.sync += bank.eq(~bank)
                         m.next = "IDLE"
 
         return m
+
+    def _choose_rows(self, m: Module, part: Value, token: Value) -> None:
+        """Put the rows of one part of a block in order, whichever lanes they were dealt to."""
+        count = self.parameters.layout.output_lanes
+        for residue in range(count):
+            candidates = range(residue, self.parameters.layout.lanes, count)
+            for lane in candidates:
+                chosen = self.drained[lane].place == part
+                with m.If(chosen if len(candidates) > 1 else 1):
+                    m.d.comb += self.o.sums[residue].eq(self.drained[lane].sums[token])
+                    m.d.comb += self.o.row_scales[residue].eq(self.drained[lane].scale)

@@ -1,28 +1,34 @@
-"""The table look-ups of one lane: keys in, the slice's signed sum out."""
+"""The table look-ups of one lane for one token: keys in, the slice's signed sum out."""
 
 from amaranth import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from .parameters import LutParameters
+from .core_options import LutOptions
+from .parameters import EngineParameters, signed_width
 from .pipeline import registered_sum, sum_latency
 
-__all__ = ["Lookup", "slice_address_width", "table_write_layout"]
+__all__ = ["Lookup", "entries_layout", "lut_options"]
 
 
-def slice_address_width(parameters: LutParameters) -> int:
-    """Bits that tell the slices of the two tiles whose tables are held; the bank is the top one."""
-    return (parameters.layout.tile_slices - 1).bit_length() + 1
+def lut_options(parameters: EngineParameters) -> LutOptions:
+    """Return the core's options of a LUT engine.
+
+    Raises
+    ------
+    :exc:`TypeError`
+        If the parameters are another kind of engine's.
+    """
+    if not isinstance(parameters.core, LutOptions):
+        raise TypeError(f"Tables need LutOptions, not {type(parameters.core).__name__}")
+    return parameters.core
 
 
-def table_write_layout(parameters: LutParameters) -> data.StructLayout:
-    """Return the bus that fills one entry of every table of a slice."""
-    return data.StructLayout({
-        "enable": 1,
-        "slice": slice_address_width(parameters),
-        "entry": (parameters.entries - 1).bit_length(),
-        "values": data.ArrayLayout(signed(parameters.entry_width), parameters.tables),
-    })
+def entries_layout(parameters: EngineParameters) -> data.ArrayLayout:
+    """Return one entry of every table of a slice: signed sums of ``mu`` activations."""
+    options = lut_options(parameters)
+    entry = signed(signed_width(options.mu * parameters.numerics.peak))
+    return data.ArrayLayout(entry, options.tables(parameters.layout.width))
 
 
 class Lookup(wiring.Component):
@@ -36,48 +42,62 @@ class Lookup(wiring.Component):
 
     Parameters
     ----------
-    parameters : LutParameters
-        The engine's.
+    parameters : EngineParameters
+        A LUT engine's.
 
     Members
     -------
-    write : :py:`In(table_write_layout(parameters))`
-        Fills the tables; seen by look-ups from the next cycle on.
+    enable : :py:`In(1)`
+        Keep ``entries``; look-ups see them from the next cycle on.
+    write_slice : :py:`In(slice_address_width)`
+        Slice whose tables are written.
+    entry : :py:`In(range(entries))`
+        Which entry of each table.
+    entries : :py:`In(entries_layout(parameters))`
+        What it is.
     key : :py:`In(width)`
         Sign bits of one slice.
-    slice : :py:`In(slice_address_width(parameters))`
+    slice : :py:`In(slice_address_width)`
         Which slice's tables to use.
     sum : :py:`Out(signed(slice_width))`
         Signed sum.
     """
 
-    write: data.View
+    enable: Signal
+    write_slice: Signal
+    entry: Signal
+    entries: data.View
     key: Signal
     slice: Signal
     sum: Signal
 
-    def __init__(self, *, parameters: LutParameters) -> None:
+    def __init__(self, *, parameters: EngineParameters) -> None:
         self.parameters = parameters
+        self._options = lut_options(parameters)
+        self._entries = entries_layout(parameters)
         super().__init__({
-            "write": In(table_write_layout(parameters)),
+            "enable": In(1),
+            "write_slice": In(parameters.slice_address_width),
+            "entry": In(range(self._options.entries)),
+            "entries": In(self._entries),
             "key": In(parameters.layout.width),
-            "slice": In(slice_address_width(parameters)),
+            "slice": In(parameters.slice_address_width),
             "sum": Out(signed(parameters.slice_width)),
         })
 
     @property
     def latency(self) -> int:
         """Cycles from key to sum."""
-        return 1 + sum_latency(self.parameters.tables)
+        return 1 + sum_latency(self._entries.length)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        mu = self.parameters.mu
+        mu = self._options.mu
 
         entries = []
-        for table in range(self.parameters.tables):
+        for table in range(self._entries.length):
             key = Signal(mu, name=f"key_{table}")
-            entry = Signal(signed(self.parameters.entry_width), name=f"entry_{table}")
+            entry = Signal(self._entries.elem_shape, name=f"entry_{table}")
             m.d.comb += key.eq(self.key[table * mu : (table + 1) * mu])
             m.d.sync += entry.eq(self._read(m, table, key))
             entries.append(entry)
@@ -86,17 +106,16 @@ class Lookup(wiring.Component):
         return m
 
     def _read(self, m: Module, table: int, key: Value) -> Value:
-        parameters = self.parameters
-        depth = parameters.entries << slice_address_width(parameters)
-        shape = signed(parameters.entry_width)
-        m.submodules[f"table_{table}"] = store = memory.Memory(shape=shape, depth=depth, init=[])
+        depth = self._options.entries << self.parameters.slice_address_width
+        store = memory.Memory(shape=self._entries.elem_shape, depth=depth, init=[])
+        m.submodules[f"table_{table}"] = store
         write, read = store.write_port(), store.read_port(domain="comb")
         m.d.comb += [
-            write.en.eq(self.write.enable),
-            write.addr.eq(Cat(self.write.entry, self.write.slice)),
-            write.data.eq(self.write.values[table]),
+            write.en.eq(self.enable),
+            write.addr.eq(Cat(self.entry, self.write_slice)),
+            write.data.eq(self.entries[table]),
         ]
-        if parameters.table == "full":
+        if self._options.table == "full":
             m.d.comb += read.addr.eq(Cat(key, self.slice))
             return read.data
         negate = key[-1]

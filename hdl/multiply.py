@@ -4,7 +4,7 @@ from amaranth import Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from .parameters import LutParameters
+from .parameters import EngineParameters
 
 __all__ = ["DspMultiply", "Multiply", "SerialMultiply", "multiply_for"]
 
@@ -17,7 +17,7 @@ class Multiply(wiring.Component):
 
     Parameters
     ----------
-    parameters : LutParameters
+    parameters : EngineParameters
         The engine's.
 
     Members
@@ -37,7 +37,7 @@ class Multiply(wiring.Component):
     scale: Signal
     product: Signal
 
-    def __init__(self, *, parameters: LutParameters) -> None:
+    def __init__(self, *, parameters: EngineParameters) -> None:
         self.parameters = parameters
         super().__init__({
             "start": In(1),
@@ -108,7 +108,7 @@ class DspMultiply(Multiply):
         return m
 
 
-def multiply_for(parameters: LutParameters) -> SerialMultiply | DspMultiply:
+def multiply_for(parameters: EngineParameters) -> SerialMultiply | DspMultiply:
     """Return the multiplier that the parameters name."""
     kind = DspMultiply if parameters.multiply == "dsp" else SerialMultiply
     return kind(parameters=parameters)

@@ -1,12 +1,13 @@
-"""Parameters of the LUT engine and every width that follows from them."""
+"""Parameters of an engine and every width and latency that follows from them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
-from ..formats import Numerics, StreamLayout
+from ..formats import Numerics, PackedLayer, QuantizedMatrix, StreamLayout, pack
 from ..formats.numerics import MAX_SUM_WIDTH
+from .core_options import CoreOptions, LutOptions
 
-__all__ = ["LutParameters"]
+__all__ = ["EngineParameters", "signed_width"]
 
 
 def signed_width(peak: int) -> int:
@@ -15,26 +16,28 @@ def signed_width(peak: int) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LutParameters:
-    """One LUT engine: its weight stream, its numerics and how its lanes are built.
+class EngineParameters:
+    """One engine: its weight stream, its numerics and how its lanes are built.
 
     Parameters
     ----------
     layout : StreamLayout
-        Lanes, weights of a lane in a cycle, formats, largest layer.
+        Lanes, weights of a lane in a slice, formats, largest layer.
     numerics : Numerics
         Activation type, aligned width, output type.
-    mu : int
-        Activations that share one table, 1 to 8.
-    table : str
-        ``full``: 2^mu entries; ``half``: 2^(mu-1) entries and a sign.
+    core : CoreOptions
+        Kind of arithmetic, and what is chosen about it.
+    tokens : int
+        Activation vectors that one pass of the weights serves: 1, 2, 4 or 8.
     multiply : str
         ``serial``: group scales by shift and add, as many bits a cycle as it takes to keep up;
         ``dsp``: one product a cycle, for the synthesiser to map.
     act_lanes : int
-        Activations in one beat of the activation stream; divides the layout's width.
-    output_lanes : int
-        Outputs in one beat of the output stream; divides the layout's lanes.
+        Activations in one beat of the activation stream; divides the layout's width, and what of it
+        the core takes in a cycle.
+    slices_ahead : int
+        Slices that wait in a lane for their turn, 2 to 16. Where formats differ in width, as many
+        as the widest has times the narrowest's bits keep the stream going.
 
     Raises
     ------
@@ -44,69 +47,67 @@ class LutParameters:
 
     layout: StreamLayout
     numerics: Numerics
-    mu: int = 4
-    table: str = "full"
+    core: CoreOptions = field(default_factory=LutOptions)
+    tokens: int = 1
     multiply: str = "serial"
     act_lanes: int = 8
-    output_lanes: int = 1
+    slices_ahead: int = 2
 
     def __post_init__(self) -> None:
-        if not isinstance(self.mu, int) or not 1 <= self.mu <= 8:
-            raise ValueError(f"mu must be an integer in 1..8, not {self.mu!r}")
-        if self.table not in ("full", "half"):
-            raise ValueError(f"table must be 'full' or 'half', not {self.table!r}")
-        if self.table == "half" and self.mu < 2:
-            raise ValueError(
-                "mu must be at least 2 for half tables; use 2 or more, or table 'full'"
-            )
+        width = self.layout.width
+        self.core.check(width)
+        if self.tokens not in (1, 2, 4, 8):
+            raise ValueError(f"tokens must be 1, 2, 4 or 8, not {self.tokens!r}")
         if self.multiply not in ("serial", "dsp"):
             raise ValueError(f"multiply must be 'serial' or 'dsp', not {self.multiply!r}")
-        width = self.layout.width
-        if not isinstance(self.act_lanes, int) or self.act_lanes < 1 or width % self.act_lanes:
+        part = width // self.core.fold
+        if not isinstance(self.act_lanes, int) or self.act_lanes < 1 or part % self.act_lanes:
             raise ValueError(
-                f"act_lanes must divide the {width} weights of a lane's cycle, "
+                f"act_lanes must divide the {part} weights of a lane's cycle, "
                 f"not {self.act_lanes!r}"
             )
-        lanes = self.layout.lanes
-        if not isinstance(self.output_lanes, int) or self.output_lanes < 1:
-            raise ValueError(f"output_lanes must be a positive integer, not {self.output_lanes!r}")
-        if lanes % self.output_lanes:
-            raise ValueError(f"output_lanes must divide the {lanes} lanes, not {self.output_lanes}")
+        if not isinstance(self.slices_ahead, int) or not 2 <= self.slices_ahead <= 16:
+            raise ValueError(f"slices_ahead must be in 2..16, not {self.slices_ahead!r}")
+        if 0 in self.member_cycles:
+            raise ValueError(
+                "codebook_terms must be at least 1 for a term engine that decodes codebooks, not 0"
+            )
         if self.sum_width > MAX_SUM_WIDTH:
             raise ValueError(
                 f"The exact sum of {self.layout.max_columns} columns needs {self.sum_width} bits, "
                 f"over the limit of {MAX_SUM_WIDTH}; lower max_columns, act_width or scale_width"
             )
 
-    @property
-    def tables(self) -> int:
-        """Tables of one slice."""
-        return -(-self.layout.width // self.mu)
+    def pack(self, matrix: QuantizedMatrix) -> PackedLayer:
+        """Pack a layer for this engine; see :func:`lutra.formats.pack`."""
+        return pack(matrix, self.layout, self.member_cycles)
+
+    # -- arithmetic ----------------------------------------------------------------------------
+
+    @cached_property
+    def member_cycles(self) -> tuple[int, ...]:
+        """Cycles that a lane takes for a slice of each of the layout's members."""
+        return tuple(self.core.cycles(item) for item in self.layout.members)
 
     @property
-    def entries(self) -> int:
-        """Entries of one table."""
-        return 1 << (self.mu if self.table == "full" else self.mu - 1)
+    def max_cycles(self) -> int:
+        """Cycles of the slowest format for one slice."""
+        return max(self.member_cycles)
 
     @property
-    def entry_width(self) -> int:
-        """Bits of a table entry: a signed sum of ``mu`` activations."""
-        return signed_width(self.mu * self.numerics.peak)
+    def part_width(self) -> int:
+        """Weights that a lane takes in a cycle."""
+        return self.layout.width // self.core.fold
 
     @property
     def slice_width(self) -> int:
         """Bits of a signed sum of one slice's activations."""
         return signed_width(self.layout.width * self.numerics.peak)
 
-    @cached_property
-    def coefficients(self) -> tuple[int, ...]:
-        """Distinct plane coefficients of all formats."""
-        return tuple(sorted({p.coefficient for m in self.layout.members for p in m.planes}))
-
     @property
     def segment_width(self) -> int:
         """Bits of what one scale multiplies: a group's sum within a tile, or one plane's."""
-        columns = min(self.layout.tile_columns, self.layout.max_columns)
+        columns = min(self.layout.tile_slices * self.layout.width, self.layout.max_columns)
         peaks = [
             m.peak * columns
             if m.scale_count == 1
@@ -131,12 +132,10 @@ class LutParameters:
 
     @property
     def multiply_bits(self) -> int:
-        """Scale bits taken in a cycle by the serial multiplier, so that full groups never wait."""
+        """Scale bits taken in a cycle by the serial multiplier, so that full tiles never wait."""
         if self.scales_every_step:
             return self.layout.scale_width + 1
-        sizes = [self.layout.segment_slices(size) for size in self.layout.group_sizes]
-        slices = min([*sizes, self.layout.tile_slices])
-        cycles = slices * min(len(m.planes) for m in self.layout.members)
+        cycles = self.layout.segment_choices[0] * min(self.member_cycles)
         return -(-(self.layout.scale_width + 1) // cycles)
 
     @property
@@ -162,3 +161,15 @@ class LutParameters:
     def beats_of_slice(self) -> int:
         """Activation beats of one slice."""
         return self.layout.width // self.act_lanes
+
+    # -- addresses -----------------------------------------------------------------------------
+
+    @property
+    def slice_address_width(self) -> int:
+        """Bits that tell the slices of the two tiles that are held; the bank is the top one."""
+        return (self.layout.tile_slices - 1).bit_length() + 1
+
+    @property
+    def row_address_width(self) -> int:
+        """Bits that tell a lane's rows of two layers; the bank is the top one."""
+        return (self.layout.max_blocks - 1).bit_length() + 1

@@ -2,182 +2,148 @@
 
 from typing import Any
 
-from amaranth import Cat, Const, Module, Signal, Value, signed
+from amaranth import Cat, Const, Module, Signal, Value
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..formats import NumberFormat, StreamLayout
-from .parameters import LutParameters
+from .boolean import Function, distinct, evaluate, reduce_truth
+from .codebooks import CodebookLookUp, codebooks_member
+from .parameters import EngineParameters
 
-__all__ = ["PlaneDecoder", "header_layout", "step_layout"]
+__all__ = ["PlaneDecoder", "plane_coefficients", "plane_layout"]
 
 
-def header_layout(layout: StreamLayout) -> data.StructLayout:
-    """Return the record header of one lane as a structure; scales are signed."""
+def plane_coefficients(parameters: EngineParameters) -> list[int]:
+    """Return the distinct plane coefficients of all formats."""
+    members = parameters.layout.members
+    return sorted({plane.coefficient for item in members for plane in item.planes})
+
+
+def plane_layout(parameters: EngineParameters) -> data.StructLayout:
+    """Return what a core must know of a plane beyond its bits."""
     return data.StructLayout({
-        name: signed(width) if name.startswith("scale") else width
-        for name, width in layout.record_header.items()
-    })
-
-
-def step_layout(parameters: LutParameters) -> data.StructLayout:
-    """Return what the lane must know of a plane beyond its bits.
-
-    ``coefficient`` is an index into the parameters' coefficients, one past the end for zero.
-    """
-    return data.StructLayout({
-        "coefficient": len(parameters.coefficients).bit_length(),
+        "coefficient": range(len(plane_coefficients(parameters))),  # number of
         "bipolar": 1,
-        "zero": 1,
-        "every_step": 1,
-        "scale": signed(parameters.layout.scale_width + 1),
+        "zero": 1,  # digit of the zero-point
     })
 
 
 class PlaneDecoder(wiring.Component):
-    """Digit bits of one plane of a slice, for whichever format the record's header names.
+    """Digit bits of one plane of a slice, for whichever format its weights have.
 
-    Combinational. A step beyond the format's planes yields coefficient zero: such steps occur
-    where another lane's format is slower.
+    Combinational. Steps beyond the format's planes are not to be asked for.
 
     Parameters
     ----------
-    parameters : LutParameters
-        The engine's; its formats are what can be decoded.
+    parameters : EngineParameters
+        A LUT engine's; its formats are what can be decoded.
 
     Members
     -------
     codes : :py:`In(data.ArrayLayout(width, max_code_width))`
         Bit ``b`` of every weight's code in element ``b``.
-    header : :py:`In(header_layout(layout))`
-        The lane's record header.
-    step : :py:`In(range(max_planes))`
+    format : :py:`In(range(members))`
+        Number of the format.
+    zero : :py:`In(zero_width)`
+        Code of the zero-point.
+    step : :py:`In(range(max_cycles))`
         Plane wanted.
+    codebooks : :py:`In(codebooks_layout(parameters))`
+        The layer's codebooks, where a format is one.
     key : :py:`Out(width)`
         Digit bit of every weight.
-    info : :py:`Out(step_layout(parameters))`
-        Coefficient, kind of digit, digit of the zero-point, scale.
+    plane : :py:`Out(plane_layout(parameters))`
+        Coefficient, kind of digit, digit of the zero-point.
     """
 
     codes: data.View
-    header: data.View
+    format: Signal
+    zero: Signal
     step: Signal
+    codebooks: data.View
     key: Signal
-    info: data.View
+    plane: data.View
 
-    def __init__(self, *, parameters: LutParameters) -> None:
+    def __init__(self, *, parameters: EngineParameters) -> None:
         self.parameters = parameters
         layout = parameters.layout
         super().__init__({
             "codes": In(data.ArrayLayout(layout.width, layout.max_code_width)),
-            "header": In(header_layout(layout)),
-            "step": In(range(layout.max_planes)),
+            "format": In(range(len(layout.members))),
+            "zero": In(layout.record_header.get("zero", 0)),
+            "step": In(range(parameters.max_cycles)),
+            **codebooks_member(parameters, In),
             "key": Out(layout.width),
-            "info": Out(step_layout(parameters)),
+            "plane": Out(plane_layout(parameters)),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         layout = self.parameters.layout
-        functions = _distinct_functions(layout.members)
-        address = Cat(self.step, self.header.format)
+        functions = distinct(
+            (plane.truth, item.code_width) for item in layout.members for plane in item.planes
+        )
+        address = Cat(self.step, self.format)
         # What each step of each format takes stands in a table: data, not logic.
         m.submodules.steps = steps = memory.Memory(
-            shape=self._step_shape(), depth=1 << len(address), init=self._steps(functions)
+            shape=self._step_shape(functions), depth=1 << len(address), init=self._steps(functions)
         )
         read = steps.read_port(domain="comb")
         step = read.data
 
         m.d.comb += [
             read.addr.eq(address),
-            self.info.coefficient.eq(step.coefficient),
-            self.info.bipolar.eq(step.bipolar),
-            self.info.every_step.eq(step.every_step),
+            self.plane.coefficient.eq(step.coefficient),
+            self.plane.bipolar.eq(step.bipolar),
         ]
-        with m.Switch(step.scale_index):
-            for index in range(layout.scale_count):
-                with m.Case(index):
-                    m.d.comb += self.info.scale.eq(self.header[f"scale_{index}"])
-
         codes = [self.codes[bit] for bit in range(layout.max_code_width)]
+        looked_up = self._looked_up(m)
         with m.Switch(step.function):
             for index, function in enumerate(functions):
                 with m.Case(index):
-                    m.d.comb += self.key.eq(_evaluate(function, codes, layout.width))
-                    if "zero" in layout.record_header:
-                        zero = [*self.header.zero, *[Const(0, 1)] * layout.max_code_width]
-                        digit = _evaluate(function, zero, 1)
-                        m.d.comb += self.info.zero.eq(digit & step.has_zero)
+                    digits = evaluate(function, codes, layout.width)
+                    m.d.comb += self.key.eq(digits if looked_up is None else digits | looked_up)
+                    if len(self.zero):
+                        zero = [*self.zero, *[Const(0, 1)] * layout.max_code_width]
+                        digit = evaluate(function, zero, 1)
+                        m.d.comb += self.plane.zero.eq(digit & step.has_zero)
 
         return m
 
-    def _step_shape(self) -> data.StructLayout:
+    def _looked_up(self, m: Module) -> Value | None:
+        """Digits that are bits of a codebook's entries, 0 for other formats; None without any."""
+        layout = self.parameters.layout
+        if not layout.codebooks:
+            return None
+        m.submodules.codebook = codebook = CodebookLookUp(
+            parameters=self.parameters, bits=1, width=layout.width
+        )
+        codebook.connect(m, self.codes, self.format)
+        for slot in layout.codebooks:
+            for code in range(1 << slot.code_width):
+                entry = Value.cast(self.codebooks[slot.name][code])
+                m.d.comb += codebook.entries[slot.name][code].eq(entry.bit_select(self.step, 1))
+        return codebook.o[0]
+
+    def _step_shape(self, functions: list[Function]) -> data.StructLayout:
         return data.StructLayout({
-            "function": range(len(_distinct_functions(self.parameters.layout.members))),
-            "coefficient": step_layout(self.parameters)["coefficient"].shape,
-            "scale_index": range(self.parameters.layout.scale_count),
+            "function": range(len(functions)),
+            "coefficient": plane_layout(self.parameters)["coefficient"].shape,
             "bipolar": 1,
-            "every_step": 1,
             "has_zero": 1,
         })
 
-    def _steps(self, functions: list) -> list[Any]:
-        """Table contents; a step beyond a format's planes has coefficient zero."""
-        layout, coefficients = self.parameters.layout, self.parameters.coefficients
-        step_count = 1 << len(self.step)
-        nothing = {"coefficient": len(coefficients)}
-        rows = []
-        for item in layout.members:
+    def _steps(self, functions: list[Function]) -> list[Any]:
+        """Table contents; what stands beyond a format's planes does not matter."""
+        coefficients = plane_coefficients(self.parameters)
+        rows: list[Any] = []
+        for item in self.parameters.layout.members:
             for plane in item.planes:
                 rows.append({
-                    "function": functions.index(_function(plane.truth, item.code_width)),
+                    "function": functions.index(reduce_truth(plane.truth, item.code_width)),
                     "coefficient": coefficients.index(plane.coefficient),
-                    "scale_index": plane.scale_index,
                     "bipolar": plane.bipolar,
-                    "every_step": item.scale_count > 1,
                     "has_zero": item.has_zero_point,
                 })
-            idle = {**nothing, "every_step": item.scale_count > 1}
-            rows += [idle] * (step_count - len(item.planes))
+            rows += [{}] * ((1 << len(self.step)) - len(item.planes))
         return rows
-
-
-# A Boolean function of code bits: a constant, or (bit, value if it is 1, value if it is 0).
-_Function = bool | tuple
-
-
-def _function(truth: int, code_width: int) -> _Function:
-    """Reduce a truth table by Shannon expansion, highest bit first; equal functions are equal."""
-    if code_width == 0:
-        return bool(truth)
-    half = 1 << (code_width - 1)
-    high = _function(truth >> half, code_width - 1)
-    low = _function(truth & (1 << half) - 1, code_width - 1)
-    return low if high == low else (code_width - 1, high, low)
-
-
-def _distinct_functions(members: tuple[NumberFormat, ...]) -> list[_Function]:
-    """List every plane function of the formats once, in order of appearance."""
-    found = dict.fromkeys(_function(p.truth, m.code_width) for m in members for p in m.planes)
-    return list(found)
-
-
-def _evaluate(function: _Function, bits: list, width: int) -> Value:
-    """Apply a function to many codes at once: element ``b`` holds bit ``b`` of all of them."""
-    if isinstance(function, bool):
-        return Const((1 << width) - 1 if function else 0, width)
-    bit, high, low = function
-    chosen = bits[bit]
-    if high is True and low is False:
-        return chosen
-    if high is False and low is True:
-        return ~chosen
-    if low is False:
-        return chosen & _evaluate(high, bits, width)
-    if high is False:
-        return ~chosen & _evaluate(low, bits, width)
-    if high is True:
-        return chosen | _evaluate(low, bits, width)
-    if low is True:
-        return ~chosen | _evaluate(high, bits, width)
-    return (chosen & _evaluate(high, bits, width)) | (~chosen & _evaluate(low, bits, width))

@@ -4,73 +4,80 @@ from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..formats.layout import LAYER_HEADER, LAYER_MAGIC, STREAM_VERSION, TILE_HEADER, TILE_MAGIC
-from .accumulator import row_address_width
+from ..formats.layout import (
+    FRAME_BEATS,
+    LAYER_HEADER,
+    LAYER_MAGIC,
+    SPAN_HEADER,
+    SPAN_MAGIC,
+    STREAM_VERSION,
+)
 from .activation_store import token_layout
+from .codebooks import Codebooks, codebooks_member
 from .crc32 import Crc32
-from .lane import fill_layout, shape_layout
-from .lookup import slice_address_width
-from .parameters import LutParameters
+from .lane import row_fill_layout
+from .lane_reader import program_layout
+from .parameters import EngineParameters
 from .status import Error
 
-__all__ = ["Unpack", "slice_layout", "weight_layout"]
+__all__ = ["Unpack", "weight_layout"]
 
 
-def weight_layout(parameters: LutParameters) -> data.StructLayout:
+def weight_layout(parameters: EngineParameters) -> data.StructLayout:
     """Return one beat of the weight stream; ``last`` marks the end of a layer."""
     return data.StructLayout({"data": parameters.layout.beat_width, "last": 1})
 
 
-def slice_layout(parameters: LutParameters) -> data.StructLayout:
-    """Return what is known of a slice that goes to the lanes."""
-    return data.StructLayout({
-        "slice": slice_address_width(parameters),
-        "row": row_address_width(parameters),
-        "first": 1,  # of its record
-        "last": 1,  # of its record
-        "clear": 1,  # the record is the first of its rows
-        "tile_end": 1,  # the tile's tables are done with after this
-    })
-
-
 class Unpack(wiring.Component):
-    """Reads the weight stream of ``docs/weight-stream.md`` and tells the lanes what to do with it.
+    """Reads the weight stream of ``docs/weight-stream.md`` and hands the lanes their words.
 
-    One beat a cycle as long as slices are taken as fast as they complete. Every header is checked
-    when it is complete and every checksum before anything that depends on it goes out; on an error
-    the code sticks and all further beats are discarded.
+    One beat a cycle as long as every lane has room. Every header is checked when it is complete,
+    and all checksums before a layer counts as done; on an error the code sticks and all further
+    beats are discarded.
 
     Parameters
     ----------
-    parameters : LutParameters
+    parameters : EngineParameters
         The engine's.
 
     Members
     -------
     i : :py:`In(stream.Signature(weight_layout(parameters)))`
         The stream.
-    fill : :py:`Out(fill_layout(parameters))`
-        For all lanes: what the beat at hand is.
-    shape : :py:`In(shape_layout(layout))`
-        From the lanes, combined: code width and planes of the record.
+    row_fill : :py:`Out(row_fill_layout(parameters))`
+        For all lanes: which part of the row scales the beat at hand is.
+    push : :py:`Out(1)`
+        For all lanes: the beat at hand is a word of theirs.
+    ends_span : :py:`Out(1)`
+        It is the last of a span.
+    room : :py:`In(1)`
+        All lanes can take one.
+    start : :py:`Out(1)`
+        For all lanes: a layer's words begin.
+    program : :py:`Out(program_layout(parameters))`
+        For all lanes: shape of the layer.
+    codebooks : :py:`Out(codebooks_layout(parameters))`
+        For all lanes: the layer's codebooks. There is none without such formats.
+    idle : :py:`In(1)`
+        Nothing is under way in any lane.
+    unknown : :py:`In(1)`
+        Some lane found a format or scale that is none.
+    cut_short : :py:`In(1)`
+        Some lane wanted more words of a span.
     rows_free : :py:`In(2)`
         Bit ``b``: bank ``b`` of the row sums may be written.
-    filled, token, table_bank, taken
-        The table builder's.
-    slice : :py:`Out(slice_layout(parameters))`
-        Description of the slice that completes.
-    slice_valid, slice_ready
-        Handshake of the slice.
-    drained : :py:`In(1)`
-        No slice is under way any more.
+    filled : :py:`In(2)`
+        Bit ``b``: bank ``b`` of the activations holds a tile.
+    kept_tokens : :py:`In(data.ArrayLayout(data.ArrayLayout(token_layout, tokens), 2))`
+        Whose.
     done : :py:`Out(1)`
         A layer is complete and right: its row sums are final.
     rows : :py:`Out(range(max_rows + 1))`
         Rows of the layer at hand.
     row_bank : :py:`Out(1)`
         Bank of its row sums.
-    layer_token : :py:`Out(token_layout(parameters))`
-        Its token.
+    layer_tokens : :py:`Out(data.ArrayLayout(token_layout(parameters), tokens))`
+        Its tokens.
     stop : :py:`In(Error)`
         An error found elsewhere.
     error : :py:`Out(Error)`
@@ -80,45 +87,50 @@ class Unpack(wiring.Component):
     """
 
     i: stream.Interface
-    fill: data.View
-    shape: data.View
+    row_fill: data.View
+    push: Signal
+    ends_span: Signal
+    room: Signal
+    start: Signal
+    program: data.View
+    codebooks: data.View
+    idle: Signal
+    unknown: Signal
+    cut_short: Signal
     rows_free: Signal
     filled: Signal
-    token: data.View
-    table_bank: Signal
-    taken: Signal
-    slice: data.View
-    slice_valid: Signal
-    slice_ready: Signal
-    drained: Signal
+    kept_tokens: data.View
     done: Signal
     rows: Signal
     row_bank: Signal
-    layer_token: data.View
+    layer_tokens: data.View
     stop: Signal
     error: Signal
     busy: Signal
 
-    def __init__(self, *, parameters: LutParameters) -> None:
+    def __init__(self, *, parameters: EngineParameters) -> None:
         self.parameters = parameters
         layout = parameters.layout
+        tokens = data.ArrayLayout(token_layout(parameters), parameters.tokens)
         super().__init__({
             "i": In(stream.Signature(weight_layout(parameters))),
-            "fill": Out(fill_layout(parameters)),
-            "shape": In(shape_layout(layout)),
+            "row_fill": Out(row_fill_layout(parameters)),
+            "push": Out(1),
+            "ends_span": Out(1),
+            "room": In(1),
+            "start": Out(1),
+            "program": Out(program_layout(parameters)),
+            **codebooks_member(parameters, Out),
+            "idle": In(1),
+            "unknown": In(1),
+            "cut_short": In(1),
             "rows_free": In(2),
-            "filled": In(1),
-            "token": In(token_layout(parameters)),
-            "table_bank": Out(1),
-            "taken": Out(1),
-            "slice": Out(slice_layout(parameters)),
-            "slice_valid": Out(1),
-            "slice_ready": In(1),
-            "drained": In(1),
+            "filled": In(2),
+            "kept_tokens": In(data.ArrayLayout(tokens, 2)),
             "done": Out(1),
             "rows": Out(range(layout.max_rows + 1)),
             "row_bank": Out(1),
-            "layer_token": Out(token_layout(parameters)),
+            "layer_tokens": Out(tokens),
             "stop": In(Error),
             "error": Out(Error),
             "busy": Out(1),
@@ -134,13 +146,22 @@ class Unpack(wiring.Component):
             self._crc.data.eq(self.i.payload.data),
             self._crc.enable.eq(self._take),
             self.rows.eq(self._layer.rows),
-            self.fill.row.eq(Cat(self._block, self.row_bank)),
+            self.row_fill.row.eq(Cat(self._block, self.row_bank)),
+            self.program.eq(self._program),
+            self.program.row_bank.eq(self.row_bank),
         ]
         with m.If(self.error == Error.NONE):
             m.d.comb += self.busy.eq(1)
             with m.FSM():
-                self._layer_states(m)
-                self._tile_states(m)
+                self._header_states(m)
+                if self.parameters.layout.codebooks:
+                    self._codebook_state(m)
+                self._row_states(m)
+                self._data_states(m)
+            with m.If(self.unknown):
+                m.d.comb += self._found.eq(Error.FORMAT)
+            with m.Elif(self.cut_short):
+                m.d.comb += self._found.eq(Error.LENGTH)
         with m.Else():
             m.d.comb += self.i.ready.eq(1)
         self._stop_on_error(m)
@@ -149,42 +170,39 @@ class Unpack(wiring.Component):
 
     def _declare(self) -> None:
         """Name the registers and wires that several states share."""
-        parameters, layout = self.parameters, self.parameters.layout
+        layout = self.parameters.layout
         self._take = Signal()
         self._expect_last = Signal()
         self._found = Signal(Error)
         self._layer = Signal(data.StructLayout(LAYER_HEADER))
-        self._tile = Signal(data.StructLayout(TILE_HEADER))
+        self._program = Signal(program_layout(self.parameters), reset_less=True)
+        self._span = Signal(data.StructLayout(SPAN_HEADER))
         parts = max(
             layout.layer_header_beats,
-            layout.tile_header_beats,
+            layout.span_header_beats,
+            layout.codebook_beats,
             layout.row_scale_beats,
-            layout.batch_shape[0],
         )
-        self._part = Signal(range(parts))  # of a header, a batch or a row scale
-        self._block = Signal(row_address_width(parameters) - 1)
+        self._part = Signal(range(parts))  # of a header, the codebooks or a row scale
+        self._row_section = "PLACES" if layout.places_of_beat else "ROW_SCALES"
+        self._block = Signal(self.parameters.row_address_width - 1)
         self._last_block = Signal()
-        self._columns_left = Signal(LAYER_HEADER["columns"])
-        self._tile_index = Signal(LAYER_HEADER["tiles"])
-        self._last_tile = Signal()
-        self._beats = Signal(TILE_HEADER["beats"])
-        self._tile_slice = Signal(range(layout.tile_slices))
-        self._segment_slice = Signal(range(layout.tile_slices))
-        self._bit = Signal(range(layout.max_code_width))
-        self._record = Signal(range(layout.batch_shape[1]))  # of its header batch
-        self._batch_done = Signal()
+        self._bank = Signal()  # of the layer's first tile
+        self._index = Signal(SPAN_HEADER["index"])  # of the span
+        self._tiles = Signal(LAYER_HEADER["tiles"])  # in this span and after it
+        self._beats = Signal(SPAN_HEADER["beats"])  # left of the span
+        self._frame = Signal(range(FRAME_BEATS))  # beats of the frame so far
 
-    # -- layer: header, row scales ---------------------------------------------------------------
+    # -- header ------------------------------------------------------------------------------------
 
-    def _layer_states(self, m: Module) -> None:
-        layout = self.parameters.layout
+    def _header_states(self, m: Module) -> None:
+        layout, header = self.parameters.layout, self._layer
         with m.State("LAYER"):
             m.d.comb += self.i.ready.eq(1)
             m.d.comb += self.busy.eq(self._part != 0)
-            with m.If(self._collect(m, self._layer)):
+            with m.If(self._collect(m, header)):
                 m.next = "LAYER_CHECK"
         with m.State("LAYER_CHECK"):
-            header = self._layer
             spare_rows = header.blocks * layout.lanes - header.rows
             spare_columns = header.tiles * layout.tile_columns - header.columns
             with m.If(
@@ -200,155 +218,133 @@ class Unpack(wiring.Component):
                 | (header.rows > layout.max_rows)
                 | (header.columns == 0)
                 | (header.columns > layout.max_columns)
+                | (header.span_tiles == 0)
                 | ~_within(spare_rows, layout.lanes)
                 | ~_within(spare_columns, layout.tile_columns)
                 | ~Cat(header.segment_slices == count for count in layout.segment_choices).any()
             ):
                 m.d.comb += self._found.eq(Error.SIZE)
-            m.d.sync += self._columns_left.eq(header.columns)
-            m.d.sync += self._tile_index.eq(0)
+            one_span = header.span_tiles >= header.tiles
+            unused = spare_columns[: (layout.tile_columns - 1).bit_length()] // layout.width
+            m.d.sync += [
+                self._program.block.eq(header.blocks - 1),
+                self._program.tile.eq(header.tiles - 1),
+                self._program.segment_slice.eq(header.segment_slices - 1),
+                self._program.tile_slice.eq(layout.tile_slices - 1 - unused),
+                self._program.span_tile.eq(Mux(one_span, header.tiles, header.span_tiles) - 1),
+                self._tiles.eq(header.tiles),
+            ]
             with m.If(self.rows_free.bit_select(self.row_bank, 1)):
-                m.next = "ROW_SCALES"
+                m.next = "CODEBOOKS" if layout.codebooks else self._row_section
+
+    def _codebook_state(self, m: Module) -> None:
+        """Keep the codebooks. No lane works: the layer before is complete, this one not begun."""
+        m.submodules.codebooks = codebooks = Codebooks(parameters=self.parameters)
+        m.d.comb += [
+            codebooks.part.eq(self._part),
+            codebooks.beat.eq(self.i.payload.data),
+            self.codebooks.eq(codebooks.codebooks),
+        ]
+        with m.State("CODEBOOKS"):
+            m.d.comb += [self.i.ready.eq(1), codebooks.enable.eq(self._take)]
+            with m.If(self._part_ends(m, self.parameters.layout.codebook_beats)):
+                m.next = self._row_section
+
+    # -- row scales --------------------------------------------------------------------------------
+
+    def _row_states(self, m: Module) -> None:
+        layout, fill = self.parameters.layout, self.row_fill
+        place = Signal.like(fill.place)
+        m.d.comb += fill.place.eq(place)
+        if layout.places_of_beat:
+            with m.State("PLACES"):
+                m.d.comb += [self.i.ready.eq(1), fill.places.eq(self._take)]
+                with m.If(self._take):
+                    m.next = "ROW_SCALES"
         with m.State("ROW_SCALES"):
+            last_place = place == layout.places_of_beat - 1
             m.d.comb += self.i.ready.eq(1)
-            m.d.comb += self._last_block.eq(self._block == self._layer.blocks - 1)
-            m.d.comb += self.fill.row_scale.eq(Mux(self._take, 1 << self._part, 0))
+            m.d.comb += self._last_block.eq(self._block == self.program.block)
+            m.d.comb += fill.scale.eq(Mux(self._take, 1 << self._part, 0))
             with m.If(self._part_ends(m, layout.row_scale_beats)):
                 m.d.sync += self._block.eq(Mux(self._last_block, 0, self._block + 1))
+                if layout.places_of_beat:
+                    m.d.sync += place.eq(Mux(last_place | self._last_block, 0, place + 1))
+                    with m.If(last_place):
+                        m.next = "PLACES"
                 with m.If(self._last_block):
                     m.next = "LAYER_CRC"
         with m.State("LAYER_CRC"):
             with m.If(self._checksum(m)):
-                m.next = "TILE"
+                m.next = "TOKENS"
 
-    # -- tile: header, first headers, codes ------------------------------------------------------
+    # -- the lanes' words --------------------------------------------------------------------------
 
-    def _tile_states(self, m: Module) -> None:
-        layout = self.parameters.layout
-        with m.State("TILE"):
+    def _data_states(self, m: Module) -> None:
+        span = self._span
+        with m.State("TOKENS"):
+            with m.If(self.filled.bit_select(self._bank, 1)):
+                self._check_tokens(m)
+                m.d.comb += self.start.eq(1)
+                m.d.sync += self._index.eq(0)
+                m.next = "SPAN"
+        with m.State("SPAN"):
             m.d.comb += self.i.ready.eq(1)
-            m.d.sync += self._beats.eq(0)
-            with m.If(self._collect(m, self._tile)):
-                m.next = "TILE_CHECK"
-        with m.State("TILE_CHECK"):
-            header, last = self._tile, self._columns_left <= layout.tile_columns
-            spare = header.slices * layout.width - self._columns_left
-            with m.If((header.magic != TILE_MAGIC) | (header.flags != 0)):
+            with m.If(self._collect(m, span)):
+                m.next = "SPAN_CHECK"
+        with m.State("SPAN_CHECK"):
+            with m.If(span.magic != SPAN_MAGIC):
                 m.d.comb += self._found.eq(Error.VERSION)
-            with m.Elif(
-                (header.index != self._tile_index)
-                | Mux(last, ~_within(spare, layout.width), header.slices != layout.tile_slices)
-            ):
+            with m.Elif((span.index != self._index) | (span.beats == 0)):
                 m.d.comb += self._found.eq(Error.SIZE)
-            m.d.sync += self._last_tile.eq(last)
-            m.next = "FIRST_BATCH"
-        with m.State("FIRST_BATCH"):
-            m.d.comb += self.i.ready.eq(1)
-            with m.If(self._take_batch(m)):
-                m.next = "FIRST_HEADER"
-        with m.State("FIRST_HEADER"):
-            m.d.comb += self.fill.header.eq(1)
-            m.d.sync += self._record.eq(0)
-            m.next = "CODES"
-        with m.State("CODES"):
-            self._codes(m)
-        with m.State("TILE_CRC"):
-            m.d.comb += self._expect_last.eq(self._last_tile)
-            with m.If(self._take & (self._beats != self._tile.beats)):
-                m.d.comb += self._found.eq(Error.LENGTH)
+            m.d.sync += self._beats.eq(span.beats)
+            m.next = "WORDS"
+        with m.State("WORDS"):
+            m.d.comb += [
+                self.i.ready.eq(self.room),
+                self.push.eq(self._take),
+                self.ends_span.eq(self._beats == 1),
+            ]
+            with m.If(self._take):
+                m.d.sync += self._beats.eq(self._beats - 1)
+                m.d.sync += self._frame.eq(self._frame + 1)
+                with m.If(self.ends_span | (self._frame == FRAME_BEATS - 1)):
+                    m.d.sync += self._frame.eq(0)
+                    m.next = "FRAME_CRC"
+        with m.State("FRAME_CRC"):
+            span_ends, last_span = self._beats == 0, self._tiles <= self._layer.span_tiles
+            m.d.comb += self._expect_last.eq(span_ends & last_span)
             with m.If(self._checksum(m)):
-                m.d.sync += self._tile_index.eq(self._tile_index + 1)
-                m.d.sync += self._columns_left.eq(self._columns_left - layout.tile_columns)
-                m.next = "TILE"
-                with m.If(self._last_tile):
+                m.next = "WORDS"
+                with m.If(span_ends):
+                    m.d.sync += self._index.eq(self._index + 1)
+                    m.d.sync += self._tiles.eq(self._tiles - self._layer.span_tiles)
+                    m.next = "SPAN"
+                with m.If(span_ends & last_span):
                     m.next = "DRAIN"
         with m.State("DRAIN"):
-            with m.If(self.drained):
+            with m.If(self.idle):
                 m.d.comb += self.done.eq(1)
                 m.d.sync += self.row_bank.eq(~self.row_bank)
+                m.d.sync += self._bank.eq(self._bank ^ self._layer.tiles[0])
                 m.next = "LAYER"
 
-    def _codes(self, m: Module) -> None:
-        """Take code beats, with a header batch in between where one is due."""
-        layout = self.parameters.layout
-        batch_records = layout.batch_shape[1]
-        tile_slice, segment_slice, bit = self._tile_slice, self._segment_slice, self._bit
-
-        last_block = Signal()
-        record_reaches_end, slice_ends_record, slice_ends_block = Signal(), Signal(), Signal()
-        m.d.comb += [
-            last_block.eq(self._block == self._layer.blocks - 1),
-            record_reaches_end.eq(tile_slice + self._layer.segment_slices >= self._tile.slices),
-            slice_ends_block.eq(tile_slice == self._tile.slices - 1),
-            slice_ends_record.eq(
-                slice_ends_block | (segment_slice == self._layer.segment_slices - 1)
-            ),
-        ]
-        batch_due, last_of_batch = Signal(), self._record == batch_records - 1
-        m.d.comb += batch_due.eq(
-            (bit == 0)
-            & (segment_slice == 0)
-            & last_of_batch
-            & ~self._batch_done
-            & ~(last_block & record_reaches_end)
-        )
-        completes = Signal()
-        m.d.comb += completes.eq(~Cat(self.shape.code_bits, 0).bit_select(bit, 1) & ~batch_due)
-
-        self._describe_slice(m, slice_ends_record, slice_ends_block & last_block)
-        m.d.comb += self.slice_valid.eq(completes & self.i.valid & self.filled)
-        m.d.comb += self.i.ready.eq(~completes | (self.slice_ready & self.filled))
-        self._check_token(m)
-        with m.If(self.shape.unknown):
-            m.d.comb += self._found.eq(Error.FORMAT)
-
-        with m.If(batch_due):
-            with m.If(self._take_batch(m)):
-                m.d.sync += self._batch_done.eq(1)
-        with m.Elif(self._take):
-            m.d.comb += self.fill.code.eq(1 << bit)
-            m.d.sync += self._beats.eq(self._beats + 1)
-            m.d.sync += bit.eq(bit + 1)
-            with m.If(completes):
-                m.d.comb += self.fill.slice.eq(1)
-                m.d.sync += bit.eq(0)
-                m.d.sync += segment_slice.eq(Mux(slice_ends_record, 0, segment_slice + 1))
-                m.d.sync += tile_slice.eq(Mux(slice_ends_block, 0, tile_slice + 1))
-            with m.If(completes & slice_ends_record):
-                following = Mux(last_of_batch, 0, self._record + 1)
-                m.d.comb += [self.fill.header.eq(1), self.fill.record.eq(following)]
-                m.d.sync += self._record.eq(following)
-                m.d.sync += self._batch_done.eq(0)
-            with m.If(completes & slice_ends_block):
-                m.d.sync += self._block.eq(Mux(last_block, 0, self._block + 1))
-                with m.If(last_block):
-                    m.d.comb += self.taken.eq(1)
-                    m.d.sync += self.table_bank.eq(~self.table_bank)
-                    m.next = "TILE_CRC"
-
-    def _describe_slice(self, m: Module, ends_record: Value, ends_tile: Value) -> None:
-        slice_bits = slice_address_width(self.parameters) - 1
-        first_of_row = (self._tile_index == 0) & (self._tile_slice == self._segment_slice)
-        m.d.comb += [
-            self.slice.slice.eq(Cat(self._tile_slice[:slice_bits], self.table_bank)),
-            self.slice.row.eq(Cat(self._block, self.row_bank)),
-            self.slice.first.eq(self._segment_slice == 0),
-            self.slice.last.eq(ends_record),
-            self.slice.clear.eq(first_of_row),
-            self.slice.tile_end.eq(ends_tile),
-        ]
-
-    def _check_token(self, m: Module) -> None:
-        """Hold the layer against its activations as soon as both are known."""
-        spare = self.token.beats * self.parameters.act_lanes - self._layer.columns
-        with m.If(self.filled & (self._tile_index == 0)):
-            m.d.sync += self.layer_token.eq(self.token)
-            excess = self.token.used + spare > self.parameters.act_lanes
-            with m.If(~_within(spare, self.parameters.act_lanes) | excess):
-                m.d.comb += self._found.eq(Error.LENGTH)
-            if self.parameters.numerics.output == "int":
-                with m.Elif(self.token.nonfinite):
-                    m.d.comb += self._found.eq(Error.NONFINITE)
+    def _check_tokens(self, m: Module) -> None:
+        """Hold the layer against its activations."""
+        tokens = self.kept_tokens[self._bank]
+        m.d.sync += self.layer_tokens.eq(tokens)
+        act_lanes = self.parameters.act_lanes
+        wrong = []
+        for index in range(self.parameters.tokens):
+            spare = tokens[index].beats * act_lanes - self._layer.columns
+            excess = tokens[index].used + spare > act_lanes
+            wrong.append(~_within(spare, act_lanes) | excess)
+        with m.If(Cat(wrong).any()):
+            m.d.comb += self._found.eq(Error.LENGTH)
+        if self.parameters.numerics.output == "int":
+            nonfinite = [tokens[index].nonfinite for index in range(self.parameters.tokens)]
+            with m.Elif(Cat(nonfinite).any()):
+                m.d.comb += self._found.eq(Error.NONFINITE)
 
     # -- pieces ----------------------------------------------------------------------------------
 
@@ -361,13 +357,6 @@ class Unpack(wiring.Component):
             with m.If(self._take & (self._part == part)):
                 m.d.sync += bits[part * width : (part + 1) * width].eq(self.i.payload.data)
         return self._part_ends(m, beats)
-
-    def _take_batch(self, m: Module) -> Value:
-        """Keep a header batch; true in the cycle of its last beat."""
-        m.d.comb += self.fill.batch.eq(Mux(self._take, 1 << self._part, 0))
-        with m.If(self._take):
-            m.d.sync += self._beats.eq(self._beats + 1)
-        return self._part_ends(m, self.parameters.layout.batch_shape[0])
 
     def _part_ends(self, m: Module, parts: int) -> Value:
         """Count the beats of something that has ``parts``; true in the cycle of its last."""

@@ -3,6 +3,7 @@
 from .activations import AlignedTokens, align
 from .adversarial import adversarial_tokens, nonfinite_tokens
 from .adversarial_matrices import adversarial_matrices, random_matrix
+from .cycle_model import EngineTiming, predict_cycles
 from .dtypes import DTYPES
 from .emulator import EmulatedRun, Emulator
 from .golden import GoldenModel
@@ -19,6 +20,7 @@ __all__ = [
     "EmulatedRun",
     "Emulator",
     "EngineInterface",
+    "EngineTiming",
     "ExactProduct",
     "GoldenModel",
     "ProtocolError",
@@ -33,6 +35,7 @@ __all__ = [
     "convert_output",
     "exact_product",
     "nonfinite_tokens",
+    "predict_cycles",
     "random_matrix",
     "scale_tokens",
 ]

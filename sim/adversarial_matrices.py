@@ -6,7 +6,15 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from ..formats import Family, NumberFormat, QuantizedMatrix, family
+from ..formats import (
+    CodebookFormat,
+    CodebookSlot,
+    Family,
+    NumberFormat,
+    QuantizedMatrix,
+    family,
+    signed_power_terms,
+)
 
 __all__ = ["adversarial_matrices", "random_matrix"]
 
@@ -32,7 +40,8 @@ def random_matrix(
     Parameters
     ----------
     formats : str, Family or sequence of NumberFormat
-        A family of the catalogue, or formats of any widths; each group takes one at random.
+        A family of the catalogue, or formats of any widths; each group takes one at random. A
+        codebook's slot gets random entries that fit it.
     rows, columns : int
         N and K.
     group_size : int
@@ -46,7 +55,10 @@ def random_matrix(
     -------
     QuantizedMatrix
     """
-    members = _members(formats)
+    members = tuple(
+        _random_codebook(item, seed) if isinstance(item, CodebookSlot) else item
+        for item in _members(formats)
+    )
     rng = np.random.default_rng(seed)
     groups = -(-columns // group_size)
     format_ids = rng.integers(0, len(members), (rows, groups), dtype=np.uint8)
@@ -129,6 +141,17 @@ def _members(formats: str | Family | Sequence[NumberFormat]) -> tuple[NumberForm
     if isinstance(formats, str):
         formats = family(formats)
     return formats.members if isinstance(formats, Family) else tuple(formats)
+
+
+def _random_codebook(slot: CodebookSlot, seed: int) -> CodebookFormat:
+    """Draw entries that the slot can hold."""
+    rng = np.random.default_rng([seed, slot.code_width])
+    fitting = [
+        value
+        for value in range(-slot.peak, slot.peak)
+        if not slot.term_count or len(signed_power_terms(value)) <= slot.term_count
+    ]
+    return CodebookFormat.of(rng.choice(fitting, 1 << slot.code_width).tolist())
 
 
 def _extreme(base: QuantizedMatrix, sign: int) -> QuantizedMatrix:

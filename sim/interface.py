@@ -30,6 +30,8 @@ class EngineInterface:
         Outputs in one beat.
     sum_width, exponent_width : int
         Bits of an ``int`` output's two parts.
+    tokens : int
+        Vectors that one pass of the weights serves.
     """
 
     numerics: Numerics
@@ -38,6 +40,7 @@ class EngineInterface:
     beat_width: int
     sum_width: int
     exponent_width: int
+    tokens: int = 1
 
     @property
     def x_width(self) -> int:
@@ -62,12 +65,16 @@ class EngineInterface:
         """Bytes of an output payload."""
         return self.o_width // 8 + 1
 
+    def passes(self, count: int) -> int:
+        """Count the passes of a layer's weights that ``count`` vectors take."""
+        return -(-count // self.tokens)
+
     def output_beats(self, rows: int) -> int:
         """Beats of one token's outputs."""
         return -(-rows // self.output_lanes)
 
     def activations(self, x: npt.NDArray) -> npt.NDArray[np.uint8]:
-        """Return the beats of M tokens.
+        """Return the beats of M tokens, filled up with zero vectors to whole passes.
 
         Parameters
         ----------
@@ -75,7 +82,7 @@ class EngineInterface:
 
         Returns
         -------
-        uint8 array, shape (M * ceil(K / act_lanes), bytes)
+        uint8 array, shape (passes * tokens * ceil(K / act_lanes), bytes)
 
         Raises
         ------
@@ -88,10 +95,11 @@ class EngineInterface:
                 f"Activations must be {dtype.name} of shape (tokens, columns), neither 0, "
                 f"not {x.dtype} of shape {x.shape}"
             )
-        tokens, columns = x.shape
+        count, columns = x.shape
         beats = -(-columns // self.act_lanes)
+        tokens = self.passes(count) * self.tokens
         padded = np.zeros((tokens, beats * self.act_lanes), dtype=x.dtype)
-        padded[:, :columns] = x
+        padded[:count, :columns] = x
         raw = padded.view(np.uint8).reshape(tokens * beats, -1)
         return _with_last(raw, self.x_width, every=beats)
 

@@ -7,7 +7,7 @@ import itertools
 import random
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,10 +16,10 @@ import pytest
 from amaranth import Shape
 
 from lutra.formats import Numerics, QuantizedMatrix, StreamLayout, pack
-from lutra.formats.layout import LAYER_HEADER, LAYER_MAGIC, STREAM_VERSION, TILE_HEADER, TILE_MAGIC
+from lutra.formats.layout import LAYER_HEADER, LAYER_MAGIC, SPAN_HEADER, SPAN_MAGIC, STREAM_VERSION
 from lutra.gen import EngineConfig
 from lutra.gen.backends import AmaranthBackend, NumpyBackend
-from lutra.hdl import Error, LutParameters, Status
+from lutra.hdl import EngineParameters, Error, Status
 from lutra.hdl.activation_store import activation_layout
 from lutra.hdl.convert_output import output_layout
 from lutra.hdl.unpack import weight_layout
@@ -104,7 +104,7 @@ def table(name):
 
 @pytest.mark.parametrize(
     ("name", "fields", "magic"),
-    [("LAYER_HEADER", LAYER_HEADER, LAYER_MAGIC), ("TILE_HEADER", TILE_HEADER, TILE_MAGIC)],
+    [("LAYER_HEADER", LAYER_HEADER, LAYER_MAGIC), ("SPAN_HEADER", SPAN_HEADER, SPAN_MAGIC)],
 )
 def test_header_tables(name, fields, magic):
     position, expected = 0, []
@@ -134,13 +134,12 @@ def test_status_bits():
 @pytest.mark.parametrize("output", ["int", "float32", "bfloat16"])
 @pytest.mark.parametrize("activation", ["int8", "float16", "bfloat16", "float32"])
 def test_port_table(activation, output):
-    layout = StreamLayout(lanes=6, width=24, tile_slices=2, formats=("int4",))
+    layout = StreamLayout(lanes=6, width=24, tile_slices=2, formats=("int4",), output_lanes=3)
     act_width = 8 if activation == "int8" else 12
-    parameters = LutParameters(
+    parameters = EngineParameters(
         layout=layout,
         numerics=Numerics(activation=activation, act_width=act_width, output=output),
         act_lanes=4,
-        output_lanes=3,
     )
     facts = {
         "lanes": 6,
@@ -181,10 +180,12 @@ class PagePacker:
         self.matrix, self.fill = matrix, fill
         self.lanes, self.width = layout.lanes, layout.width
         self.tile_slices, self.scale_width = layout.tile_slices, layout.scale_width
+        self.output_lanes, self.ahead = layout.output_lanes, layout.ahead
         self.members = layout.members
         self.rows, self.columns = matrix.codes.shape
         self.blocks = -(-self.rows // self.lanes)
         self.slices = -(-self.columns // self.width)
+        self.tiles = -(-self.slices // self.tile_slices)
         self.segment_slices = self.tile_slices
         if matrix.group_size < self.columns:
             self.segment_slices = min(matrix.group_size // self.width, self.tile_slices)
@@ -196,34 +197,73 @@ class PagePacker:
 
     def stream(self) -> list[int]:
         """Return all beats of the layer."""
-        tiles = -(-self.slices // self.tile_slices)
+        self.places = self.deal()
+        streams = [self._lane_stream(lane) for lane in range(self.lanes)]
+        span_tiles = self.choose_span(streams)
         beats = self._header(
             (0x754C, 16),
-            (1, 8),
+            (2, 8),
             (0, 8),
             (self._fingerprint(), 32),
             (self.rows, 32),
             (self.columns, 32),
             (self.blocks, 32),
             (self.segment_slices, 16),
-            (tiles, 16),
+            (self.tiles, 16),
+            (span_tiles, 16),
         )
-        for block in range(self.blocks):
-            count = -(-32 // self.width)
-            beats += self._side_by_side(
-                [self._row_scale(n, count) for n in self._block(block)], count
-            )
-        beats = self._section(beats)
-        for tile in range(tiles):
-            first = tile * self.tile_slices
-            last = min(first + self.tile_slices, self.slices)
-            payload = self._payload(first, last)
-            fields = (0x6954, 16), (tile, 16), (last - first, 16), (0, 16)
-            beats += self._section(self._header(*fields, (len(payload), 32)) + payload)
+        beats = self._section(beats + self._row_section())
+        for index, first in enumerate(range(0, self.tiles, span_tiles)):
+            tiles = range(first, min(first + span_tiles, self.tiles))
+            lane_words = [[w for tile in tiles for w in stream[tile]] for stream in streams]
+            beats += self._span(index, lane_words)
         return beats
 
-    def _block(self, number: int) -> range:
-        return range(number * self.lanes, (number + 1) * self.lanes)
+    # What the page leaves to a packer, as it says that Lutra's has it.
+
+    def deal(self) -> list[list[int]]:
+        """Return the row of its block that each lane has, for each block."""
+        load, dealt = [0] * self.lanes, []
+        for block in range(self.blocks):
+            costs = [self._cost(block * self.lanes + r) for r in range(self.lanes)]
+            lanes = list(range(self.lanes))
+            if len(set(costs)) > 1:
+                for residue in range(self.output_lanes):
+                    own = range(residue, self.lanes, self.output_lanes)
+                    longest = sorted(own, key=lambda r: -costs[r])
+                    idlest = sorted(own, key=lambda lane: load[lane])
+                    for r, lane in zip(longest, idlest, strict=True):
+                        lanes[lane] = r
+            for lane, r in enumerate(lanes):
+                load[lane] += costs[r]
+            dealt.append(lanes)
+        return dealt
+
+    def choose_span(self, streams: list[list[list[int]]]) -> int:
+        """Return the most tiles of a span that keep to the rule."""
+        return max(n for n in range(1, self.tiles + 1) if self.span_is_valid(streams, n))
+
+    def padding_format(self, slice_index: int):
+        """Return a format for padding rows."""
+        return self._format_of(self.rows - 1, slice_index * self.width)
+
+    def _cost(self, n: int) -> int:
+        row = min(n, self.rows - 1)
+        starts = range(0, self.slices * self.width, self.width)
+        return sum(self._format_of(row, k).code_width for k in starts)
+
+    # What it does not.
+
+    def span_is_valid(self, streams: list[list[list[int]]], span_tiles: int) -> bool:
+        """Hold the number of tiles of a span against the rule."""
+        for first in range(0, self.tiles, span_tiles):
+            last = min(first + span_tiles, self.tiles) - 1
+            for t in range(first, last - 1):
+                needed = max(sum(map(len, s[first : t + 1])) for s in streams)
+                reached = min(sum(map(len, s[first : t + 2])) for s in streams)
+                if needed > reached + self.ahead:
+                    return False
+        return True
 
     def _header(self, *fields: tuple[int, int]) -> list[int]:
         word = position = 0
@@ -235,10 +275,14 @@ class PagePacker:
         word |= self.fill(count * beat_bits - position) << position
         return [word >> i * beat_bits & (1 << beat_bits) - 1 for i in range(count)]
 
-    def _side_by_side(self, words: list[int], count: int) -> list[int]:
-        mask = (1 << self.width) - 1
-        beats = [[word >> i * self.width & mask for word in words] for i in range(count)]
-        return [sum(part << i * self.width for i, part in enumerate(beat)) for beat in beats]
+    def _cut(self, bits: int, count: int) -> list[int]:
+        return [bits >> i * self.width & (1 << self.width) - 1 for i in range(count)]
+
+    def _join(self, words: Iterable[int]) -> int:
+        return sum(word << lane * self.width for lane, word in enumerate(words))
+
+    def _side_by_side(self, lane_words: list[list[int]]) -> list[int]:
+        return [self._join(words) for words in zip(*lane_words, strict=True)]
 
     def _section(self, beats: list[int]) -> list[int]:
         size = self.lanes * self.width // 8
@@ -246,7 +290,8 @@ class PagePacker:
         return [*beats, checksum | self.fill(8 * size - 32) << 32]
 
     def _fingerprint(self) -> int:
-        lines = [f"{self.lanes} {self.width} {self.tile_slices} {self.scale_width}"]
+        shape = f"{self.lanes} {self.width} {self.tile_slices} {self.output_lanes} {self.ahead}"
+        lines = [f"{shape} {self.scale_width}"]
         for item in self.members:
             lines.append(f"{item.code_width} {int(item.has_zero_point)}")
             for plane in item.planes:
@@ -254,45 +299,86 @@ class PagePacker:
                 lines[-1] += f",{plane.scale_index}"
         return zlib.crc32(("\n".join(lines) + "\n").encode("ascii"))
 
-    def _row_scale(self, n: int, count: int) -> int:
-        if n >= self.rows:
-            return self.fill(count * self.width)
-        scale = int(self.matrix.row_scales[n : n + 1].view("u4")[0])
-        return scale | self.fill(count * self.width - 32) << 32
+    def _row_section(self) -> list[int]:
+        place_bits = (self.lanes // self.output_lanes - 1).bit_length()
+        served = self.width // place_bits if place_bits else self.blocks
+        beats = []
+        for first in range(0, self.blocks, served):
+            blocks = range(first, min(first + served, self.blocks))
+            if place_bits:
+                beats.append(self._join(self._places(lane, blocks) for lane in range(self.lanes)))
+            for block in blocks:
+                scales = [self._row_scale(self._row(block, lane)) for lane in range(self.lanes)]
+                beats += self._side_by_side(scales)
+        return beats
 
-    def _payload(self, first: int, last: int) -> list[int]:
+    def _places(self, lane: int, blocks: range) -> int:
+        bits = (self.lanes // self.output_lanes - 1).bit_length()
+        word = self.fill(self.width - bits * len(blocks)) << bits * len(blocks)
+        for index, block in enumerate(blocks):
+            word |= self.places[block][lane] // self.output_lanes << bits * index
+        return word
+
+    def _row(self, block: int, lane: int) -> int:
+        return block * self.lanes + self.places[block][lane]
+
+    def _row_scale(self, n: int) -> list[int]:
+        count = -(-32 // self.width)
+        if n >= self.rows:
+            return self._cut(self.fill(count * self.width), count)
+        scale = int(self.matrix.row_scales[n : n + 1].view("u4")[0])
+        return self._cut(scale | self.fill(count * self.width - 32) << 32, count)
+
+    def _span(self, index: int, lane_words: list[list[int]]) -> list[int]:
+        longest = max(map(len, lane_words))
+        for words in lane_words:
+            words += [self.fill(self.width) for _ in range(longest - len(words))]
+        payload = self._side_by_side(lane_words)
+        before = self._header((0x7053, 16), (index, 16), (len(payload), 32))
+        beats = []
+        for first in range(0, len(payload), 1024):
+            beats += self._section(before + payload[first : first + 1024])
+            before = []
+        return beats
+
+    def _lane_stream(self, lane: int) -> list[list[int]]:
+        """Return a lane's words of each tile."""
         least = -(-self.header_bits // self.width)
         choices = range(least, max(least, 128 // self.width) + 1)
         room = {n: n * self.width // self.header_bits for n in choices}
         count = min(choices, key=lambda n: (Fraction(n, room[n]), n))
-        starts = range(first, last, self.segment_slices)
-        records = [
-            (block, start, min(start + self.segment_slices, last))
-            for block, start in itertools.product(range(self.blocks), starts)
-        ]
+        records = []
+        for tile in range(self.tiles):
+            first, last = tile * self.tile_slices, (tile + 1) * self.tile_slices
+            last = min(last, self.slices)
+            starts = range(first, last, self.segment_slices)
+            records += [
+                (tile, self._row(block, lane), start, min(start + self.segment_slices, last))
+                for block, start in itertools.product(range(self.blocks), starts)
+            ]
         batches = [
             self._batch(records[i : i + room[count]], count)
             for i in range(0, len(records), room[count])
         ]
-        beats = batches[0]
-        for number, record in enumerate(records):
+        tiles: list[list[int]] = [[] for _ in range(self.tiles)]
+        tiles[0] += batches[0]
+        for number, (tile, *record) in enumerate(records):
             if (number + 1) % room[count] == 0 and number + 1 < len(records):
-                beats += batches[(number + 1) // room[count]]
-            beats += self._codes(*record)
-        return beats
+                tiles[tile] += batches[(number + 1) // room[count]]
+            tiles[tile] += self._codes(*record)
+        return tiles
 
-    def _batch(self, records: list[tuple[int, int, int]], count: int) -> list[int]:
+    def _batch(self, records: list[tuple[int, int, int, int]], count: int) -> list[int]:
         used = len(records) * self.header_bits
-        words = [self.fill(count * self.width - used) << used] * self.lanes
-        for index, (block, start, _) in enumerate(records):
-            for lane, n in enumerate(self._block(block)):
-                words[lane] |= self._record_header(n, start) << index * self.header_bits
-        return self._side_by_side(words, count)
+        bits = self.fill(count * self.width - used) << used
+        for index, (_, n, start, _) in enumerate(records):
+            bits |= self._record_header(n, start) << index * self.header_bits
+        return self._cut(bits, count)
 
     def _format_of(self, n: int, k: int):
-        """Format of a weight; padding rows have the last row's."""
-        row = min(n, self.rows - 1)
-        return self.matrix.members[self.matrix.format_ids[row, k // self.matrix.group_size]]
+        if n >= self.rows:
+            return self.padding_format(k // self.width)
+        return self.matrix.members[self.matrix.format_ids[n, k // self.matrix.group_size]]
 
     def _record_header(self, n: int, start: int) -> int:
         padding = n >= self.rows
@@ -313,20 +399,53 @@ class PagePacker:
             word |= zero << position
         return word
 
-    def _codes(self, block: int, start: int, end: int) -> list[int]:
-        rows = self._block(block)
-        width = max(self._format_of(n, start * self.width).code_width for n in rows)
-        beats = []
+    def _codes(self, n: int, start: int, end: int) -> list[int]:
+        width = self._format_of(n, start * self.width).code_width
+        words = []
         for slice_index, bit in itertools.product(range(start, end), range(width)):
             columns = range(slice_index * self.width, (slice_index + 1) * self.width)
-            places = itertools.product(rows, columns)
-            beats.append(sum(self._code_bit(n, k, bit) << i for i, (n, k) in enumerate(places)))
-        return beats
+            words.append(sum(self._code_bit(n, k, bit) << i for i, k in enumerate(columns)))
+        return words
 
     def _code_bit(self, n: int, k: int, bit: int) -> int:
-        if n >= self.rows or k >= self.columns or bit >= self._format_of(n, k).code_width:
+        if n >= self.rows or k >= self.columns:
             return self.fill(1)
         return int(self.matrix.codes[n, k]) >> bit & 1
+
+
+class OtherPacker(PagePacker):
+    """Makes other choices, at random, that the page allows; pads more than is needed."""
+
+    def __init__(self, matrix: QuantizedMatrix, layout: StreamLayout, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.padding = [self.rng.choice(layout.members) for _ in range(matrix.columns)]
+        super().__init__(matrix, layout, self.rng.getrandbits)
+
+    def deal(self) -> list[list[int]]:
+        """Give rows to any lanes of their residue."""
+        dealt = []
+        for _ in range(self.blocks):
+            lanes = [0] * self.lanes
+            for residue in range(self.output_lanes):
+                own = range(residue, self.lanes, self.output_lanes)
+                for lane, r in zip(own, self.rng.sample(own, len(own)), strict=True):
+                    lanes[lane] = r
+            dealt.append(lanes)
+        return dealt
+
+    def choose_span(self, streams: list[list[list[int]]]) -> int:
+        """Take any valid one; more than there are tiles is the same as all of them."""
+        valid = [n for n in range(1, self.tiles + 4) if self.span_is_valid(streams, n)]
+        return self.rng.choice(valid)
+
+    def padding_format(self, slice_index: int):
+        """Return any format, the same for all of a segment."""
+        return self.padding[slice_index // self.segment_slices]
+
+    def _span(self, index: int, lane_words: list[list[int]]) -> list[int]:
+        for words in lane_words:
+            words += [self.fill(self.width) for _ in range(self.rng.randrange(40))]
+        return super()._span(index, lane_words)
 
 
 def no_padding(bits: int) -> int:
@@ -338,7 +457,7 @@ def integers(beats):
 
 
 LAYERS = {
-    # Headers that fill a beat, so that every batch has one; two tiles of unequal length.
+    # Headers that fill a word, so that every batch has one; two tiles of unequal length.
     "one header a batch": (
         {"lanes": 2, "width": 16, "tile_slices": 2, "formats": ("int4",), "scale_width": 14},
         (3, 70, 16),
@@ -368,6 +487,22 @@ LAYERS = {
         {"lanes": 1, "width": 256, "tile_slices": 2, "formats": ("int2", "float4_e2m1")},
         (7, 700, 700),
     ),
+    "places of several beats": (
+        {"lanes": 6, "width": 8, "tile_slices": 1, "formats": ("int2", "int5"), "output_lanes": 2},
+        (37, 21, 8),
+    ),
+    "no places": (
+        {"lanes": 4, "width": 8, "tile_slices": 2, "formats": ("int2", "int8"), "output_lanes": 4},
+        (10, 90, 16),
+    ),
+    "short spans": (
+        {"lanes": 4, "width": 8, "tile_slices": 2, "formats": ("ternary", "int8"), "ahead": 2},
+        (6, 150, 8),
+    ),
+    "several frames": (
+        {"lanes": 4, "width": 8, "tile_slices": 8, "formats": ("int3", "int8"), "ahead": 64},
+        (48, 200, 8),
+    ),
 }
 
 
@@ -385,22 +520,48 @@ def layer(name):
 @pytest.mark.parametrize("name", LAYERS)
 def test_packer_written_from_the_page(name):
     matrix, layout = layer(name)
-    assert PagePacker(matrix, layout, no_padding).stream() == integers(pack(matrix, layout).beats)
+    packer = PagePacker(matrix, layout, no_padding)
+    packed = pack(matrix, layout)
+    assert packer.stream() == integers(packed.beats)
+    assert packed.span_tiles <= packer.tiles
+    if name == "short spans":
+        assert 1 < packed.span_tiles < packer.tiles
+    if name == "several frames":
+        assert packed.span_tiles == packer.tiles
+        assert len(packed.beats) > 2 * 1024
+
+
+def outputs_of(packer, layout, **options):
+    """Run a stream in the engine and return its outputs with those that are right."""
+    numerics = Numerics(activation="int8", act_width=8)
+    parameters = EngineParameters(layout=layout, numerics=numerics, act_lanes=8, **options)
+    config = EngineConfig(name="engine", parameters=parameters)
+    packed = pack(packer.matrix, layout)
+    beats = packer.stream()
+    assert beats != integers(packed.beats)
+    size = layout.beat_width // 8
+    raw = np.frombuffer(b"".join(beat.to_bytes(size, "little") for beat in beats), dtype=np.uint8)
+    packed = dataclasses.replace(packed, beats=raw.reshape(-1, size))
+    rng = np.random.default_rng(1)
+    x = rng.integers(-128, 128, (parameters.tokens, packer.columns), dtype=np.int8)
+    outputs = AmaranthBackend(config, lambda *_: None).run(packer.matrix, x, packed=packed).outputs
+    golden = NumpyBackend(config, lambda *_: None).run(packer.matrix, x).outputs
+    return outputs.tobytes(), golden.tobytes()
 
 
 @pytest.mark.parametrize("name", ["zero-points, scales, widths", "headers of several beats"])
 def test_engine_ignores_padding(name):
     matrix, layout = layer(name)
-    numerics = Numerics(activation="int8", act_width=8)
-    parameters = LutParameters(layout=layout, numerics=numerics, act_lanes=8)
-    config = EngineConfig(name="engine", parameters=parameters)
-    packed = pack(matrix, layout)
-    filled = PagePacker(matrix, layout, random.Random(1).getrandbits).stream()
-    assert filled != integers(packed.beats)
-    size = layout.beat_width // 8
-    raw = np.frombuffer(b"".join(beat.to_bytes(size, "little") for beat in filled), dtype=np.uint8)
-    packed = dataclasses.replace(packed, beats=raw.reshape(-1, size))
-    x = np.random.default_rng(1).integers(-128, 128, (1, matrix.columns), dtype=np.int8)
-    outputs = AmaranthBackend(config, lambda *_: None).run(matrix, x, packed=packed).outputs
-    golden = NumpyBackend(config, lambda *_: None).run(matrix, x).outputs
-    assert outputs.tobytes() == golden.tobytes()
+    packer = PagePacker(matrix, layout, random.Random(1).getrandbits)
+    outputs, golden = outputs_of(packer, layout)
+    assert outputs == golden
+
+
+@pytest.mark.parametrize(
+    "name", ["zero-points, scales, widths", "places of several beats", "no places", "short spans"]
+)
+def test_engine_takes_what_a_packer_may_choose(name):
+    """Any dealing within residues, any valid span, any format of padding rows, more padding."""
+    matrix, layout = layer(name)
+    outputs, golden = outputs_of(OtherPacker(matrix, layout, len(name)), layout, tokens=2)
+    assert outputs == golden

@@ -8,21 +8,32 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lutra.formats import Numerics, QuantizedMatrix, StreamLayout, pack
+from lutra.formats import Numerics, QuantizedMatrix, StreamLayout
 from lutra.gen.config import EngineConfig
 from lutra.gen.verilog import generate_verilog
-from lutra.hdl import LutParameters
+from lutra.hdl import CoreOptions, EngineParameters, LutOptions
 from lutra.sim import EmulatedRun, GoldenModel, ToolError
 from lutra.sim.cocotb_runner import SIMULATORS, CocotbJob, check_simulator, run_cocotb
 
 TILE_OF_128 = {"width": 16, "tile_slices": 8, "group_sizes": (16, 32, 64, 128)}
 
 
-def _engine(name: str, numerics: Numerics, layout: dict[str, Any], **lut: Any) -> EngineConfig:
+def _engine(
+    name: str,
+    numerics: Numerics,
+    layout: dict[str, Any],
+    core: CoreOptions | None = None,
+    **changes: Any,
+) -> EngineConfig:
     layout = {"max_rows": 11, "max_columns": 300} | layout
     return EngineConfig(
         name=name,
-        parameters=LutParameters(layout=StreamLayout(**layout), numerics=numerics, **lut),
+        parameters=EngineParameters(
+            layout=StreamLayout(**layout),
+            numerics=numerics,
+            core=core or LutOptions(),
+            **changes,
+        ),
     )
 
 
@@ -41,11 +52,15 @@ CONFIGS = (
     _engine(
         "zero_points",
         Numerics(activation="bfloat16", act_width=12, output="bfloat16"),
-        {"lanes": 2, "formats": tuple(f"int{n}_asym" for n in range(2, 9)), **TILE_OF_128},
-        table="half",
+        {
+            "lanes": 2,
+            "formats": tuple(f"int{n}_asym" for n in range(2, 9)),
+            "output_lanes": 2,
+            **TILE_OF_128,
+        },
+        LutOptions(table="half"),
         multiply="dsp",
         act_lanes=16,
-        output_lanes=2,
     ),
     _engine(
         "codings",
@@ -55,7 +70,7 @@ CONFIGS = (
             "formats": tuple(f"bcq{n}{kind}" for n in range(1, 5) for kind in ("", "_asym")),
             **TILE_OF_128,
         },
-        mu=3,
+        LutOptions(mu=3),
         act_lanes=8,
     ),
     _engine(
@@ -67,10 +82,12 @@ CONFIGS = (
             "tile_slices": 2,
             "formats": ("float4_e2m1", "bitmod3", "bitmod4"),
             "group_sizes": (8, 16, 32, 64, 128),
+            "output_lanes": 2,
+            "ahead": 4,
         },
-        table="half",
+        LutOptions(table="half"),
+        tokens=2,
         act_lanes=2,
-        output_lanes=2,
     ),
     _engine(
         "mixed",
@@ -119,13 +136,14 @@ class Bench:
         return self.interface.activations(layer.x)
 
     def w(self, layer: Layer) -> np.ndarray:
-        """Beats of a layer's weights, once for each token."""
-        beats = self.interface.weights(pack(layer.matrix, self.layout))
-        return np.tile(beats, (len(layer.x), 1))
+        """Beats of a layer's weights, once for each pass."""
+        beats = self.interface.weights(self.parameters.pack(layer.matrix))
+        return np.tile(beats, (self.interface.passes(len(layer.x)), 1))
 
     def output_beats(self, layer: Layer) -> int:
-        """Output beats of all tokens of a layer."""
-        return len(layer.x) * self.interface.output_beats(layer.matrix.rows)
+        """Output beats of all tokens of a layer, those included that fill up its last pass."""
+        tokens = self.interface.passes(len(layer.x)) * self.interface.tokens
+        return tokens * self.interface.output_beats(layer.matrix.rows)
 
     def job(self, layers: Sequence[Layer], **options: Any) -> CocotbJob:
         """Join layers to one stream each way, with no reset in between."""
@@ -156,9 +174,10 @@ class Bench:
             got = self.interface.outputs(raw, layer.matrix.rows)
             want = GoldenModel(layer.matrix, self.numerics).run(layer.x, nonfinite="nan")
             if self.numerics.output == "int":
-                self._compare(got[1][:, None], want[1][:, None], f"{how}: exponents, ", layer)
+                exponents = got[1][: len(layer.x), None]
+                self._compare(exponents, want[1][:, None], f"{how}: exponents, ", layer)
                 got, want = got[0], want[0]
-            self._compare(got, want, f"{how}: layer {index}, ", layer)
+            self._compare(got[: len(layer.x)], want, f"{how}: layer {index}, ", layer)
 
     def _compare(self, got: np.ndarray, want: np.ndarray, how: str, layer: Layer) -> None:
         assert got.dtype == want.dtype

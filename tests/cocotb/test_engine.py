@@ -37,10 +37,11 @@ def test_engines_cover_everything(benches):
     assert {name for p in parameters for name in p.layout.formats} == set(CATALOG)
     assert {p.numerics.activation for p in parameters} == set(ACTIVATIONS)
     assert {p.numerics.output for p in parameters} == set(OUTPUTS)
-    assert {(p.table, p.multiply) for p in parameters} == {
+    assert {(p.core.table, p.multiply) for p in parameters} == {
         (table, multiply) for table in ("full", "half") for multiply in ("serial", "dsp")
     }
-    assert {p.output_lanes for p in parameters} == {1, 2}
+    assert {p.layout.output_lanes for p in parameters} == {1, 2}
+    assert {p.tokens for p in parameters} == {1, 2}
     assert all({16, 32, 64, 128} <= set(p.layout.group_sizes) for p in parameters)
 
 

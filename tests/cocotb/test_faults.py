@@ -47,7 +47,7 @@ def test_without_a_fault(victim, simulator):
 
 def test_wrong_sum(victim, simulator):
     bench, layers = victim
-    faulty = _plant(bench.verilog, f"{bench.name}_lane__rows", r" \+ ", " - ")
+    faulty = _plant(bench.verilog, f"{bench.name}_lane__lane__rows", r" \+ ", " - ")
     run = _run(victim, simulator, faulty)
     with pytest.raises(AssertionError, match="outputs differ"):
         bench.check(run, layers, "row sums subtracted")
@@ -58,7 +58,7 @@ def test_single_wrong_bit(victim, simulator):
     bench, layers = victim
     faulty = _plant(
         bench.verilog,
-        f"{bench.name}_lane__rows",
+        f"{bench.name}_lane__lane__rows",
         r"^  assign drained = (.*);$",
         r"  assign drained = \1 & ~1;",
     )

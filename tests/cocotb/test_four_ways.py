@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lutra.hdl import LutEngine
+from lutra.hdl import Engine
 from lutra.sim import (
     DTYPES,
     EmulatedRun,
@@ -43,7 +43,7 @@ def _amaranth(bench, job):
     def payloads(beats):
         return [int.from_bytes(beat.tobytes(), "little") for beat in beats]
 
-    engine = LutEngine(parameters=bench.parameters)
+    engine = Engine(parameters=bench.parameters)
     stalls = [StallPattern(p, 3 * job.seed + index) for index, p in enumerate(job.stalls)]
     sink = Sink(stalls[2])
     seen = simulate_streams(

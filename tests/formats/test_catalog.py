@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from lutra.formats import CATALOG, BinaryCodingFormat, ValueFormat, family, member
+from lutra.formats import CATALOG, CODEBOOKS, BinaryCodingFormat, ValueFormat, family, member
 
 MEMBERS = [item for entry in CATALOG.values() for item in entry.members]
 VALUE_FORMATS = [item for item in MEMBERS if isinstance(item, ValueFormat)]
@@ -198,9 +198,9 @@ def test_bitmod_order_settles_ties():
     assert names == [f"bitmod{3 + i}_{s}" for i, group in enumerate(specials) for s in group]
 
 
-@pytest.mark.parametrize(("look_up", "known"), [(family, CATALOG), (member, None)])
+@pytest.mark.parametrize(("look_up", "known"), [(family, [*CATALOG, *CODEBOOKS]), (member, None)])
 def test_unknown_name(look_up, known):
-    names = list(known) if known else [item.name for item in MEMBERS]
+    names = known or [item.name for item in MEMBERS]
     sentence = re.escape(f"Unknown format 'int9'; known formats: {', '.join(names)}")
     with pytest.raises(ValueError, match=f"^{sentence}$"):
         look_up("int9")

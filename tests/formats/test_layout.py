@@ -6,8 +6,8 @@ import zlib
 
 import pytest
 
-from lutra.formats import CATALOG, StreamLayout
-from lutra.formats.layout import LAYER_HEADER, TILE_HEADER, Fields
+from lutra.formats import CATALOG, CODEBOOKS, StreamLayout
+from lutra.formats.layout import FRAME_BEATS, LAYER_HEADER, SPAN_HEADER, Fields
 
 BASE = StreamLayout(
     lanes=4,
@@ -31,15 +31,10 @@ def test_headers_of_the_stream():
         ("blocks", 32),
         ("segment_slices", 16),
         ("tiles", 16),
+        ("span_tiles", 16),
     ]
-    assert list(TILE_HEADER.items()) == [
-        ("magic", 16),
-        ("index", 16),
-        ("slices", 16),
-        ("flags", 16),
-        ("beats", 32),
-    ]
-    assert (LAYER_HEADER.width, TILE_HEADER.width) == (192, 96)
+    assert list(SPAN_HEADER.items()) == [("magic", 16), ("index", 16), ("beats", 32)]
+    assert (LAYER_HEADER.width, SPAN_HEADER.width, FRAME_BEATS) == (208, 64, 1024)
 
 
 def test_fields_pack_from_the_lowest_bit():
@@ -65,6 +60,13 @@ def test_fields_pack_from_the_lowest_bit():
         ({"tile_slices": 257}, "tile_slices must be an integer in 1..256, not 257"),
         ({"scale_width": 0}, "scale_width must be an integer in 1..16, not 0"),
         ({"scale_width": 17}, "scale_width must be an integer in 1..16, not 17"),
+        ({"output_lanes": 0}, "output_lanes must be an integer in 1..256, not 0"),
+        ({"output_lanes": 1.0}, "output_lanes must be an integer in 1..256, not 1.0"),
+        ({"output_lanes": 3}, "output_lanes must divide the 4 lanes, not 3"),
+        ({"output_lanes": 8}, "output_lanes must divide the 4 lanes, not 8"),
+        ({"ahead": 1}, "ahead must be an integer in 2..1024, not 1"),
+        ({"ahead": 1025}, "ahead must be an integer in 2..1024, not 1025"),
+        ({"ahead": "16"}, "ahead must be an integer in 2..1024, not '16'"),
         ({"max_rows": 0}, "max_rows must be an integer in 1..1048576, not 0"),
         ({"max_columns": 2**20 + 1}, "max_columns must be an integer in 1..1048576, not 1048577"),
         (
@@ -75,7 +77,7 @@ def test_fields_pack_from_the_lowest_bit():
         ({"formats": ("int4", "int4")}, "formats must name each format once, not int4, int4"),
         (
             {"formats": ("int9",)},
-            f"Unknown format 'int9'; known formats: {', '.join(CATALOG)}",
+            f"Unknown format 'int9'; known formats: {', '.join([*CATALOG, *CODEBOOKS])}",
         ),
         (
             {"lanes": 4, "width": 8, "tile_slices": 1, "group_sizes": (), "max_columns": 2**20},
@@ -116,12 +118,31 @@ def test_derived_numbers():
     assert BASE.max_blocks == 3
     assert BASE.max_tiles == 5
     assert BASE.max_code_width == 4
-    assert BASE.max_planes == 5
     assert BASE.scale_count == 2
-    assert BASE.layer_header_beats == 3
-    assert BASE.tile_header_beats == 2
+    assert BASE.layer_header_beats == 4
+    assert BASE.span_header_beats == 1
     assert BASE.row_scale_beats == 2
     assert [BASE.beats_for(bits) for bits in (1, 64, 65)] == [1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("lanes", "output_lanes", "width", "bits", "blocks"),
+    [
+        (4, 4, 16, 0, 0),  # no lane has a choice
+        (4, 2, 16, 1, 16),
+        (4, 1, 16, 2, 8),
+        (6, 1, 16, 3, 5),  # of six rows; a bit is left over
+        (6, 2, 16, 2, 8),
+        (256, 1, 8, 8, 1),
+        (1, 1, 32, 0, 0),
+        (8, 1, 512, 3, 170),
+    ],
+)
+def test_places(lanes, output_lanes, width, bits, blocks):
+    layout = dataclasses.replace(
+        BASE, lanes=lanes, output_lanes=output_lanes, width=width, group_sizes=()
+    )
+    assert (layout.place_width, layout.places_of_beat) == (bits, blocks)
 
 
 @pytest.mark.parametrize(("group_size", "slices"), [(16, 1), (32, 2), (64, 4), (128, 4), (192, 4)])
@@ -179,11 +200,13 @@ def test_batch_shape_of_known_headers(width, formats, shape):
 
 def test_fingerprint():
     lines = [
-        "4 16 4 8",
+        "4 16 4 2 20 8",
         "1 0 1,2,1,0",
         "2 1 1,a,0,0 2,c,0,0",
     ]
-    layout = dataclasses.replace(BASE, formats=("bcq1", "int2_asym"))
+    layout = dataclasses.replace(
+        BASE, formats=("bcq1", "int2_asym"), output_lanes=2, ahead=20, scale_width=8
+    )
     text = "".join(f"{line}\n" for line in lines)
     assert layout.fingerprint == zlib.crc32(text.encode())
 
@@ -195,6 +218,8 @@ def test_fingerprint_tells_what_the_stream_depends_on():
         dataclasses.replace(BASE, width=8),
         dataclasses.replace(BASE, tile_slices=8),
         dataclasses.replace(BASE, scale_width=9),
+        dataclasses.replace(BASE, output_lanes=2),
+        dataclasses.replace(BASE, ahead=17),
         dataclasses.replace(BASE, formats=("int4_asym", "bitmod4", "bcq2")),
         dataclasses.replace(BASE, formats=("bitmod4", "int4_asym")),
         dataclasses.replace(BASE, formats=("bitmod4", "int4", "bcq2")),

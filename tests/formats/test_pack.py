@@ -1,25 +1,37 @@
 """The packer against a reader that takes the stream apart bit by bit."""
 
 import dataclasses
+import itertools
+import random
 import re
 import zlib
+from functools import cached_property
 
 import numpy as np
 import pytest
 
-from lutra.formats import BinaryCodingFormat, QuantizedMatrix, StreamLayout, member, pack
+from lutra.formats import (
+    CATALOG,
+    BinaryCodingFormat,
+    QuantizedMatrix,
+    StreamLayout,
+    member,
+    pack,
+)
 from lutra.sim import random_matrix
 
 
 class Reader:
     """A weight stream read literally: beats as Python integers, one bit at a time.
 
-    Only sizes are taken from the layout: lanes, width, slices of a tile, formats, bits of a scale.
+    Only sizes are taken from the layout: lanes, width, slices of a tile, lanes of the output,
+    formats, bits of a scale.
     """
 
     def __init__(self, layout, beats):
         self.lanes, self.width = layout.lanes, layout.width
         self.tile_slices = layout.tile_slices
+        self.output_lanes, self.ahead = layout.output_lanes, layout.ahead
         self.scale_width = layout.scale_width
         self.members = layout.members
         self.fingerprint = layout.fingerprint
@@ -33,7 +45,7 @@ class Reader:
         self.section += bytes(word >> 8 * i & 0xFF for i in range(self.lanes * self.width // 8))
         return word
 
-    def _words(self, bits):
+    def _header(self, bits):
         """Beats that hold so many bits, joined; unused bits must be zero."""
         count = -(-bits // (self.lanes * self.width))
         value = 0
@@ -42,20 +54,102 @@ class Reader:
         assert value >> bits == 0
         return value
 
-    def _lane_words(self, count):
-        """Beats in which every lane has its own bits, joined for each lane."""
-        values = [0] * self.lanes
-        for index in range(count):
-            word = self._beat()
-            for lane in range(self.lanes):
-                part = word >> lane * self.width & ((1 << self.width) - 1)
-                values[lane] |= part << index * self.width
-        return values
+    def _words(self):
+        """Cut the next beat into the words of the lanes."""
+        beat = self._beat()
+        return [beat >> lane * self.width & ((1 << self.width) - 1) for lane in range(self.lanes)]
 
     def _checksum(self):
         expected = zlib.crc32(self.section)
         assert self._beat() == expected
         self.section = b""
+
+    def read(self, group_size):
+        """Return what the layer holds, rows of padding included."""
+        head = self._header(208)
+        assert head & 0xFFFF == 0x754C
+        assert head >> 16 & 0xFF == 2
+        assert head >> 24 & 0xFF == 0
+        assert head >> 32 & 0xFFFFFFFF == self.fingerprint
+        self.rows, self.columns = head >> 64 & 0xFFFFFFFF, head >> 96 & 0xFFFFFFFF
+        self.blocks = head >> 128 & 0xFFFFFFFF
+        self.segment_slices, self.tiles = head >> 160 & 0xFFFF, head >> 176 & 0xFFFF
+        self.span_tiles = head >> 192
+        self.slices = -(-self.columns // self.width)
+        assert self.blocks == -(-self.rows // self.lanes)
+        assert self.tiles == -(-self.columns // (self.tile_slices * self.width))
+        assert 1 <= self.span_tiles <= self.tiles
+
+        self._read_rows()
+        self._checksum()
+        self.group_size = group_size
+        self.codes, self.groups = {}, {}
+        self.records = [[] for _ in range(self.lanes)]  # (format, slices) in order
+        self.used = [[0] * self.tiles for _ in range(self.lanes)]  # words of each tile
+        self.padding = [[] for _ in range(self.lanes)]  # words of each span
+        readers = [self._lane(lane) for lane in range(self.lanes)]
+        for reader in readers:
+            next(reader)
+        for index in range(-(-self.tiles // self.span_tiles)):
+            self._span(index, readers)
+        assert self.position == len(self.beats)
+        return self
+
+    def _read_rows(self):
+        """Read places and row scales; note the row that each lane has of each block."""
+        choices = self.lanes // self.output_lanes
+        place_bits = next(bits for bits in range(9) if 1 << bits >= choices)
+        self.row_scales, self.row_of = {}, {}
+        places = []
+        for block in range(self.blocks):
+            if place_bits and not places:
+                words = self._words()
+                taken = min(self.width // place_bits, self.blocks - block)
+                for index in range(taken):
+                    mask = (1 << place_bits) - 1
+                    places.append([word >> index * place_bits & mask for word in words])
+                assert all(word >> taken * place_bits == 0 for word in words)
+            own = places.pop(0) if place_bits else [0] * self.lanes
+            for residue in range(self.output_lanes):
+                assert sorted(own[residue :: self.output_lanes]) == list(range(choices))
+            scales = [0] * self.lanes
+            for part in range(-(-32 // self.width)):
+                for lane, word in enumerate(self._words()):
+                    scales[lane] |= word << part * self.width
+            for lane in range(self.lanes):
+                row = block * self.lanes + own[lane] * self.output_lanes + lane % self.output_lanes
+                self.row_of[block, lane] = row
+                self.row_scales[row] = scales[lane]
+        assert not places
+        assert sorted(self.row_of.values()) == list(range(self.blocks * self.lanes))
+
+    def _span(self, index, readers):
+        """Read one span, handing each lane its words until it has read the span's last tile."""
+        head = self._header(64)
+        assert head & 0xFFFF == 0x7053
+        assert head >> 16 & 0xFFFF == index
+        beats = head >> 32
+        tiles = min((index + 1) * self.span_tiles, self.tiles)
+        for lane in range(self.lanes):
+            self.padding[lane].append(0)
+        for number in range(beats):
+            for lane, word in enumerate(self._words()):
+                if self.finished[lane] < tiles:
+                    readers[lane].send(word)
+                else:
+                    assert word == 0
+                    self.padding[lane][-1] += 1
+            if (number + 1) % 1024 == 0 or number == beats - 1:
+                self._checksum()
+        assert all(finished == tiles for finished in self.finished), "a lane has too few words"
+        assert min(padding[-1] for padding in self.padding) == 0, "too many words"
+
+    @cached_property
+    def finished(self):
+        """Tiles of which each lane has read all."""
+        return [0] * self.lanes
+
+    # -- one lane -------------------------------------------------------------------------------
 
     def _header_fields(self):
         fields = [("format", max(1, (len(self.members) - 1).bit_length()))]
@@ -65,105 +159,86 @@ class Reader:
         return [*fields, ("zero", max(zeros))] if zeros else fields
 
     def _batch_shape(self, header_width):
-        """Fewest beats a header, then fewest beats, of those within 128 bits a lane."""
+        """Fewest words a header, then fewest words, of those within 128 bits."""
         best = None
-        for beats in range(1, 200):
-            headers = beats * self.width // header_width
-            if headers == 0 or (best is not None and beats * self.width > 128):
+        for words in range(1, 200):
+            headers = words * self.width // header_width
+            if headers == 0 or (best is not None and words * self.width > 128):
                 continue
-            if best is None or beats * best[1] < best[0] * headers:
-                best = beats, headers
+            if best is None or words * best[1] < best[0] * headers:
+                best = words, headers
         assert best is not None
         return best
 
-    def read(self, group_size):
-        """Return what the layer holds, rows of padding included."""
-        head = self._words(192)
-        assert head & 0xFFFF == 0x754C
-        assert head >> 16 & 0xFF == 1
-        assert head >> 24 & 0xFF == 0
-        assert head >> 32 & 0xFFFFFFFF == self.fingerprint
-        self.rows, self.columns = head >> 64 & 0xFFFFFFFF, head >> 96 & 0xFFFFFFFF
-        self.blocks = head >> 128 & 0xFFFFFFFF
-        self.segment_slices, tiles = head >> 160 & 0xFFFF, head >> 176
-        assert self.blocks == -(-self.rows // self.lanes)
-        assert tiles == -(-self.columns // (self.tile_slices * self.width))
-
-        self.row_scales, self.codes, self.groups = {}, {}, {}
-        for block in range(self.blocks):
-            scales = self._lane_words(-(-32 // self.width))
-            for lane in range(self.lanes):
-                self.row_scales[block * self.lanes + lane] = scales[lane]
-        self._checksum()
-        for tile in range(tiles):
-            self._tile(tile, group_size)
-        assert self.position == len(self.beats)
-        return self
-
-    def _tile(self, index, group_size):
-        head = self._words(96)
-        first = index * self.tile_slices
-        slices = min(self.tile_slices, -(-self.columns // self.width) - first)
-        assert head & 0xFFFF == 0x6954
-        assert head >> 16 & 0xFFFF == index
-        assert head >> 32 & 0xFFFF == slices
-        assert head >> 48 & 0xFFFF == 0
-        begin = self.position
-
-        records = []
-        for block in range(self.blocks):
-            for start in range(0, slices, self.segment_slices):
-                length = min(self.segment_slices, slices - start)
-                records.append((block, first + start, length))
+    def _lane(self, lane):
+        """Take one word after the other, for ever."""
         fields = self._header_fields()
         header_width = sum(width for _, width in fields)
-        batch_beats, batch_headers = self._batch_shape(header_width)
+        batch_words, batch_headers = self._batch_shape(header_width)
+        places = []
+        for tile in range(self.tiles):
+            first = tile * self.tile_slices
+            last = min(first + self.tile_slices, self.slices)
+            for block in range(self.blocks):
+                for start in range(first, last, self.segment_slices):
+                    row = self.row_of[block, lane]
+                    places.append((tile, row, start, min(self.segment_slices, last - start)))
         headers = []
-
-        def take_batch():
-            lane_headers = self._lane_words(batch_beats)
-            for part in range(batch_headers):
-                mask = (1 << header_width) - 1
-                headers.append([bits >> part * header_width & mask for bits in lane_headers])
-            unused = batch_headers * header_width
-            assert all(bits >> unused == 0 for bits in lane_headers)
-
-        take_batch()
-        for number, (block, start, length) in enumerate(records):
+        for number, (tile, row, start, length) in enumerate(places):
             # The next batch is due before the codes of the last record that this one serves.
-            if number + 1 == len(headers) and number + 1 < len(records):
-                take_batch()
-            self._record(block, start, length, headers[number], fields, group_size)
-        assert all(header == [0] * self.lanes for header in headers[len(records) :])
-        assert head >> 64 == self.position - begin
-        self._checksum()
-
-    def _record(self, block, start, length, headers, fields, group_size):
-        values = []
-        for header in headers:
-            taken = {}
-            for name, width in fields:
-                taken[name] = header & ((1 << width) - 1)
-                if name.startswith("scale") and taken[name] >> (width - 1):
-                    taken[name] -= 1 << width
-                header >>= width
-            values.append(taken)
-        widest = max(self.members[taken["format"]].code_width for taken in values)
-        group = start * self.width // group_size
-        for lane in range(self.lanes):
-            key = block * self.lanes + lane, group
-            assert self.groups.setdefault(key, values[lane]) == values[lane]
-        for number in range(start, start + length):
-            bits = [self._beat() for _ in range(widest)]
-            for lane in range(self.lanes):
+            while len(headers) <= min(number + 1, len(places) - 1):
+                bits = 0
+                for part in range(batch_words):
+                    bits |= (yield) << part * self.width
+                    self.used[lane][tile] += 1
+                for _ in range(batch_headers):
+                    headers.append(bits & ((1 << header_width) - 1))
+                    bits >>= header_width
+                assert bits == 0
+            taken = self._fields_of(headers[number], fields)
+            key = row, start * self.width // self.group_size
+            assert self.groups.setdefault(key, taken) == taken
+            self.records[lane].append((taken["format"], length))
+            code_width = self.members[taken["format"]].code_width
+            for index in range(start, start + length):
+                words = []
+                for _ in range(code_width):
+                    words.append((yield))
+                    self.used[lane][tile] += 1
                 for offset in range(self.width):
-                    position = lane * self.width + offset
-                    code = sum((beat >> position & 1) << bit for bit, beat in enumerate(bits))
-                    self.codes[block * self.lanes + lane, number * self.width + offset] = code
+                    code = sum((word >> offset & 1) << bit for bit, word in enumerate(words))
+                    self.codes[row, index * self.width + offset] = code
+            following = places[number + 1][0] if number + 1 < len(places) else self.tiles
+            self.finished[lane] = following
+        assert all(header == 0 for header in headers[len(places) :])
+        yield
+        raise AssertionError("a word behind the last")
+
+    @staticmethod
+    def _fields_of(header, fields):
+        taken = {}
+        for name, width in fields:
+            taken[name] = header & ((1 << width) - 1)
+            if name.startswith("scale") and taken[name] >> (width - 1):
+                taken[name] -= 1 << width
+            header >>= width
+        return taken
+
+    # -- spans ----------------------------------------------------------------------------------
+
+    def allows(self, span_tiles):
+        """Whether no lane could wait for words that cannot come; by the rule, pair by pair."""
+        for first in range(0, self.tiles, span_tiles):
+            end = min(first + span_tiles, self.tiles)
+            for tile in range(first, end - 2):
+                for slow, quick in itertools.permutations(self.used, 2):
+                    if sum(slow[first : tile + 1]) > sum(quick[first : tile + 2]) + self.ahead:
+                        return False
+        return True
 
 
-def _check(matrix, layout):
-    packed = pack(matrix, layout)
+def _check(matrix, layout, cycles=None):
+    packed = pack(matrix, layout, cycles)
     assert packed.beats.dtype == np.uint8
     assert packed.beats.shape[1] * 8 == layout.beat_width
     assert (packed.rows, packed.columns) == (matrix.rows, matrix.columns)
@@ -171,6 +246,13 @@ def _check(matrix, layout):
     reader = Reader(layout, packed.beats).read(matrix.group_size)
 
     assert (reader.rows, reader.columns) == (matrix.rows, matrix.columns)
+    assert packed.span_tiles == reader.span_tiles
+    assert reader.allows(packed.span_tiles)
+    longer = range(packed.span_tiles + 1, reader.tiles + 1)
+    assert not any(reader.allows(tiles) for tiles in longer), "spans could be longer"
+    for lane, records in enumerate(reader.records):
+        listed = zip(packed.formats[lane].tolist(), packed.slices.tolist(), strict=True)
+        assert records == list(listed)
     scales = matrix.row_scales.view(np.uint32)
     for row, bits in reader.row_scales.items():
         assert bits == (int(scales[row]) if row < matrix.rows else 0)
@@ -187,7 +269,7 @@ def _check(matrix, layout):
             for index in range(matrix.scales.shape[2]):
                 assert taken[f"scale_{index}"] == matrix.scales[row, group, index]
     for (row, group), taken in reader.groups.items():
-        if row >= matrix.rows:  # padding: the last row's format, so that codes get no wider
+        if row >= matrix.rows:  # padding: the last row's format
             assert taken == {
                 name: reader.groups[matrix.rows - 1, group]["format"] if name == "format" else 0
                 for name in taken
@@ -282,23 +364,142 @@ def test_members_may_stand_in_another_order():
     _check(random_matrix((member("bitmod4_m8"), member("bcq2")), 6, 100, 32, seed=4), layout)
 
 
+def _random_layer(seed):
+    """Draw a layout and a layer for it: any families, one or several, at any size."""
+    rng = random.Random(seed)
+    names = rng.sample(sorted(CATALOG), rng.choice([1, 2, 3, 4]))
+    width, lanes = rng.choice([8, 16, 24, 32]), rng.choice([4, 5, 6, 8])
+    tile_slices = rng.randrange(1, 5)
+    sizes = [n * width for n in (1, 2, 3, 4, 8) if tile_slices % n == 0 or n % tile_slices == 0]
+    layout = _layout(
+        tuple(names),
+        lanes=lanes,
+        width=width,
+        tile_slices=tile_slices,
+        output_lanes=rng.choice([n for n in range(1, lanes + 1) if lanes % n == 0]),
+        ahead=rng.choice([2, 3, 8, 16, 64]),
+        scale_width=rng.choice([1, 8, 16]),
+        group_sizes=tuple(sizes),
+    )
+    rows, columns = rng.randint(1, 40), rng.randint(1, 40 * width // 8)
+    matrix = random_matrix(
+        layout.members,
+        rows,
+        columns,
+        rng.choice([*sizes, columns]),
+        seed=seed,
+        scale_width=layout.scale_width,
+    )
+    return matrix, layout
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_random_layers(seed):
+    _check(*_random_layer(seed))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1000, 1400))
+def test_more_random_layers(seed):
+    _check(*_random_layer(seed))
+
+
+# -- dealing -------------------------------------------------------------------------------------
+
+
+def _loads(packed, layout):
+    widths = np.array([item.code_width for item in layout.members])
+    return widths[packed.formats] @ packed.slices
+
+
+@pytest.mark.parametrize("output_lanes", [1, 2])
+def test_deal_balances(output_lanes):
+    """Rows of two kinds in turn: as they stand, half of the lanes would have four times as much."""
+    layout = _layout(("int2", "int8"), output_lanes=output_lanes)
+    kinds = random_matrix(layout.members, 64, 128, 128, seed=0)
+    ids = np.arange(64) // output_lanes % 2
+    matrix = _with_formats(kinds, ids)
+    packed, _ = _check(matrix, layout)
+    loads = _loads(packed, layout)
+    assert loads.max() == loads.min() == 8 * (2 + 8) * 16 // 2
+    assert packed.useful_cycles == loads[0]
+
+
+def _with_formats(matrix, ids):
+    """Give every row one format; codes, scales and zero-points as narrow as any has."""
+    shape = matrix.format_ids.shape
+    return dataclasses.replace(
+        matrix,
+        codes=matrix.codes & 3,
+        format_ids=np.repeat(ids[:, None], shape[1], axis=1).astype(np.uint8),
+        zeros=np.zeros(shape, dtype=np.uint8),
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_deal_is_near_the_best(seed):
+    """No lane has more than one row's work beyond what another of its residue has."""
+    layout = _layout(("int2", "bitmod3", "int5", "int8"), lanes=8, output_lanes=2)
+    matrix = random_matrix(layout.members, 64, 200, 32, seed=seed)
+    packed, reader = _check(matrix, layout)
+    widths = np.array([item.code_width for item in layout.members])
+    groups = [[reader.groups[row, k // 2]["format"] for k in range(13)] for row in range(64)]
+    rows = widths[np.array(groups)].sum(axis=1)
+    loads = _loads(packed, layout)
+    for residue in range(2):
+        own = loads[residue::2]
+        assert own.max() - own.min() <= max(rows) - min(rows)
+    # Dealt in order, lanes are further apart.
+    in_order = rows.reshape(8, 8).sum(axis=0)
+    assert np.ptp(loads) < np.ptp(in_order)
+
+
+def test_rows_of_equal_work_stay_in_order():
+    layout = _layout(("bitmod4",))
+    _, reader = _check(random_matrix("bitmod4", 11, 100, 32, seed=1), layout)
+    assert reader.row_of == {(row // 4, row % 4): row for row in range(12)}
+
+
+def test_lanes_without_a_choice_keep_their_rows():
+    layout = _layout(("int2", "int8"), output_lanes=4)
+    _, reader = _check(random_matrix(layout.members, 11, 100, 32, seed=1), layout)
+    assert reader.row_of == {(row // 4, row % 4): row for row in range(12)}
+
+
+def test_deal_goes_by_cycles_where_they_are_more_than_words():
+    """An engine that takes long for a narrow format is dealt its rows by that."""
+    layout = _layout(("int2", "int8"))
+    mixed = _with_formats(random_matrix(layout.members, 16, 128, 128, seed=0), np.arange(16) % 2)
+    for cycles in ((2, 8), (1, 1), (16, 8), (16, 1)):
+        packed, _ = _check(mixed, layout, cycles)
+        spent = np.maximum((2, 8), cycles)
+        loads = spent[packed.formats] @ packed.slices
+        assert loads.max() == loads.min() == packed.useful_cycles
+
+
 @pytest.mark.parametrize("formats", [("int4",), ("bcq2_asym",), ("int2", "bitmod4")])
-def test_useful_cycles(formats):
-    """Every real row wants one cycle for each plane of each of its slices."""
+@pytest.mark.parametrize("factor", [0, 1, 3])
+def test_useful_cycles(formats, factor):
+    """Every real row wants a format's cycles, or those of reading it, for each of its slices."""
     layout = _layout(formats)
     matrix = random_matrix(layout.members, 7, 90, 32, seed=5)
-    packed = pack(matrix, layout)
-    cycles = 0
+    cycles = [factor * len(item.planes) for item in layout.members]
+    packed = pack(matrix, layout, cycles)
+    total = 0
     for row in range(7):
         for start in range(0, 90, 16):
             item = matrix.members[matrix.format_ids[row, start // 32]]
-            cycles += len(item.planes)
-    assert packed.useful_lane_cycles == cycles
-    assert packed.useful_cycles == cycles / 4
+            total += max(item.code_width, factor * len(item.planes))
+    assert packed.useful_cycles == total / 4
+    if factor == 0:
+        assert pack(matrix, layout).useful_cycles == total / 4
+
+
+# -- words and spans -----------------------------------------------------------------------------
 
 
 def test_codes_are_stored_at_their_true_width():
-    """A record takes as many beats a slice as its widest code has bits, no more."""
+    """A record takes as many words a slice as its own codes have bits, no more."""
     layout = _layout(("int2", "int8"), lanes=2)
     lengths = []
     for formats in ("int2", "int8"):
@@ -307,17 +508,89 @@ def test_codes_are_stored_at_their_true_width():
     assert lengths[1] - lengths[0] == 4 * (8 - 2)
 
 
-def test_padding_rows_cost_no_wider_codes():
-    """One row of a narrow format in an engine that decodes a wide one as its first."""
-    layout = _layout(("int8", "int2"))
-    narrow, wide = (
-        _check(random_matrix(name, 1, 64, 16, seed=1), layout)[0] for name in ("int2", "int8")
+def test_a_wide_row_does_not_widen_the_others():
+    """Words of every lane are its own; only the end of a span is shared."""
+    layout = _layout(("int2", "int8"))
+    ids = np.array([0, 0, 1, 0])
+    matrix = _with_formats(random_matrix(layout.members, 4, 64, 64, seed=0), ids)
+    _, reader = _check(matrix, layout)
+    words = {reader.row_of[0, lane]: sum(reader.used[lane]) for lane in range(4)}
+    batches = words[0] - 4 * 2
+    assert words == {0: batches + 8, 1: batches + 8, 2: batches + 32, 3: batches + 8}
+    assert sorted(padding[0] for padding in reader.padding) == [0, 24, 24, 24]
+
+
+def test_batches_do_not_end_with_a_tile():
+    """Headers are cut into batches over the whole layer, not tile by tile."""
+    layout = _layout(("int4",), tile_slices=1, group_sizes=(16,))
+    words, headers = layout.batch_shape
+    assert headers == 8
+    _, reader = _check(random_matrix("int4", 4, 16 * 17, 16, seed=1), layout)
+    for lane in range(4):
+        assert sum(reader.used[lane]) == 17 * 4 + 3 * words
+
+
+def _uneven(rows, tiles, layout, order):
+    """Return a layer in which a function of row and tile says which format it has."""
+    columns = tiles * layout.tile_columns
+    matrix = random_matrix(layout.members, rows, columns, layout.tile_columns, seed=0)
+    ids = np.array([[order(row, tile) for tile in range(tiles)] for row in range(rows)])
+    return dataclasses.replace(
+        matrix,
+        codes=matrix.codes & 3,
+        format_ids=ids.astype(np.uint8),
+        zeros=np.zeros_like(matrix.zeros),
     )
-    assert len(wide.beats) - len(narrow.beats) == 4 * (8 - 2)
+
+
+def test_lanes_that_keep_pace_are_one_span():
+    """They may differ within a tile, and by `ahead` words beyond the next one."""
+    layout = _layout(("int2", "int8"))
+    matrix = _uneven(8, 8, layout, lambda row, tile: (row + tile) % 2)
+    packed, reader = _check(matrix, layout)
+    assert packed.span_tiles == reader.tiles == 8
+    packed, _ = _check(random_matrix("int4", 9, 512, 32, seed=1), _layout(("int4",)))
+    assert packed.span_tiles == 8
+
+
+@pytest.mark.parametrize("ahead", [2, 16, 60, 200, 1000])
+def test_lanes_that_drift_apart_are_filled_up(ahead):
+    """One lane has wide tiles first and narrow ones later: it may not be waited for in vain."""
+    layout = _layout(("int2", "int8"), ahead=ahead)
+    matrix = _uneven(4, 8, layout, lambda row, tile: (row == 0) == (tile < 4))
+    packed, reader = _check(matrix, layout)
+    assert all(sum(used) == sum(reader.used[0]) for used in reader.used)
+    spans = {2: 2, 16: 3, 60: 4, 200: 8, 1000: 8}
+    assert packed.span_tiles == spans[ahead]
+    padding = sum(map(sum, reader.padding))
+    assert (padding == 0) == (packed.span_tiles == 8)
+
+
+def test_two_tiles_are_always_a_span():
+    layout = _layout(("int2", "int8"), lanes=4, ahead=2)
+    matrix = _uneven(32, 7, layout, lambda row, tile: row % 4 == tile % 2)
+    packed, reader = _check(matrix, layout)
+    assert packed.span_tiles >= 2
+    assert reader.allows(1)
+    assert reader.allows(2)
+
+
+@pytest.mark.parametrize(
+    ("slices", "beats", "frames"),
+    [(111, 1016, 1), (112, 1024, 1), (113, 1040, 2), (224, 2048, 2), (225, 2064, 3)],
+)
+def test_frames(slices, beats, frames):
+    """A checksum after 1024 beats and at the end, but not twice."""
+    layout = _layout(("int8_asym",), lanes=2, tile_slices=256, max_columns=1 << 16)
+    assert layout.batch_shape == (8, 7)
+    _, reader = _check(random_matrix("int8_asym", 2, slices * 16, 16, seed=1), layout)
+    assert [sum(used) for used in reader.used] == [beats, beats]
+    rows = layout.layer_header_beats + layout.row_scale_beats + 1 + 1
+    assert len(reader.beats) == rows + layout.span_header_beats + beats + frames
 
 
 def test_every_bit_of_a_code_counts():
-    """Changing one code changes one bit of one code beat and the tile's checksum."""
+    """Changing one code changes one bit of one beat and the checksum."""
     layout = _layout(("int4",))
     matrix = random_matrix("int4", 4, 64, 32, seed=2)
     before = pack(matrix, layout).beats

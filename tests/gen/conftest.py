@@ -22,8 +22,8 @@ MINI = {
     "stream.group_sizes": "16",
     "stream.max_rows": "16",
     "stream.max_columns": "64",
-    "lut.mu": "2",
-    "lut.act_lanes": "4",
+    "core.mu": "2",
+    "datapath.act_lanes": "4",
 }
 
 

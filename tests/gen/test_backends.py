@@ -146,7 +146,7 @@ def test_misplaced_last_is_an_engine_s_error(mini, backend, layer, monkeypatch):
 
 
 def test_integer_outputs(mini, layer):
-    config = mini.replace({"numerics.output": "int", "lut.output_lanes": "2"})
+    config = mini.replace({"numerics.output": "int", "stream.output_lanes": "2"})
     amaranth = make_backend("amaranth", config)
     x = tokens(config, layer)
     assert compare_layer("l", layer, x, config=config, backend=amaranth).mismatches == 0

@@ -193,7 +193,7 @@ def test_an_unknown_format(refused, checkpoint, arguments):
 @pytest.mark.parametrize("command", [("generate",), ("simulate", "--shape", "8x32")])
 def test_an_unknown_preset(refused, command):
     sentence = refused(*command, "tinny")
-    assert sentence == "No preset and no file is named 'tinny'; presets: tiny, small, wide"
+    assert sentence == "No preset and no file is named 'tinny'; presets: tiny, small, mixed, wide"
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_an_unknown_preset(refused, command):
         (("generate", "-o"), "Option '-o' requires an argument"),
         (
             ("generate",),
-            "Name a preset (tiny, small, wide) or a TOML file to generate; see lutra generate --he",
+            "Name a preset (tiny, small, mixed, wide) or a TOML file to generate; see lutra",
         ),
         (
             ("simulate", "tiny"),
@@ -307,7 +307,7 @@ def test_a_method_that_does_not_serve_the_format(refused, checkpoint):
             "stream.group_sizes=24",
             "Group size 24 must be a multiple of width 16, so that a cycle's weights share one sc",
         ),
-        ("lut.act_lanes=3", "act_lanes must divide the 16 weights of a lane's cycle, not 3"),
+        ("datapath.act_lanes=3", "act_lanes must divide the 16 weights of a lane's cycle, not 3"),
         ("name=8bit", "name must be a Verilog identifier of at most 64 letters, digits and _, not"),
         ("name=module", "name must not be a keyword of Verilog, as 'module' is; add a letter to i"),
         ("numerics.activation=float8", "Activation type must be one of int8, float16, bfloat16, "),
@@ -360,7 +360,7 @@ def test_random_layers_that_do_not_fit(refused, mini_file, arguments, sentence):
         ("stream.group_sizes=32", "Group size 16 must be one of the configuration's (32) or a who"),
         ("stream.max_rows=6", "A layer of 7 x 40 is larger than the configuration's limit of 6 x "),
         ("stream.max_columns=41", "A layer of 5 x 64 is larger than the configuration's limit of "),
-        ("stream.scale_width=2", "A group scale of 255 needs scale_width 8; the configuration has 2"),
+        ("stream.scale_width=2", "A group scale of 255 needs scale_width 8; the configuration ha"),
     ],
 )
 def test_models_that_do_not_fit_are_refused_before_anything_is_compiled(

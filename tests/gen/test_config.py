@@ -6,9 +6,9 @@ import pytest
 
 from lutra.formats import Numerics, StreamLayout
 from lutra.gen import PRESETS, ConfigurationError, EngineConfig, generate, load_config
-from lutra.hdl import LutParameters
+from lutra.hdl import EngineParameters, LutOptions, MacOptions, TermOptions
 
-SECTIONS = ("stream", "numerics", "lut")
+SECTIONS = ("stream", "numerics", "datapath", "core")
 FIELDS = [
     (),
     ("name",),
@@ -44,7 +44,7 @@ def test_presets_go_through_toml(name, tmp_path):
 def test_every_field_goes_through_toml(tmp_path):
     config = EngineConfig(
         name="_Every9",
-        parameters=LutParameters(
+        parameters=EngineParameters(
             layout=StreamLayout(
                 lanes=6,
                 width=24,
@@ -52,15 +52,19 @@ def test_every_field_goes_through_toml(tmp_path):
                 formats=("int3_asym", "bcq2"),
                 group_sizes=(24, 72),
                 scale_width=5,
+                output_lanes=3,
+                ahead=9,
+                codebook_width=6,
+                codebook_terms=3,
                 max_rows=77,
                 max_columns=99,
             ),
             numerics=Numerics(activation="bfloat16", act_width=11, output="int"),
-            mu=3,
-            table="half",
+            core=LutOptions(mu=3, table="half"),
+            tokens=2,
             multiply="dsp",
             act_lanes=12,
-            output_lanes=3,
+            slices_ahead=3,
         ),
     )
     (tmp_path / "c.toml").write_text(config.to_toml())
@@ -76,7 +80,7 @@ def test_what_may_be_left_out(tmp_path):
     (tmp_path / "c.toml").write_text(text)
     config = load_config(str(tmp_path / "c.toml"))
     assert config.parameters.numerics == Numerics()
-    assert config.parameters.mu == 4
+    assert config.parameters.core == LutOptions()
 
 
 @pytest.mark.parametrize("path", FIELDS, ids=".".join)
@@ -118,7 +122,7 @@ def test_junk_is_refused_in_a_sentence(path):
             "logic",
             "name must not be a keyword of Verilog, as 'logic' is; add a letter to it",
         ),
-        (("engine",), "mac", "engine must be 'lut', not 'mac'"),
+        (("engine",), "tpu", "engine must be one of 'lut', 'term', 'mac', not 'tpu'"),
         (("stream",), 3, "stream must be a table, not 3"),
         (("numerics",), [], "numerics must be a table, not []"),
         (("stream", "lanes"), 1.0, "stream.lanes must be an integer, not 1.0"),
@@ -180,24 +184,29 @@ def test_junk_is_refused_in_a_sentence(path):
             "int8",
             "Output type must be one of int, float16, bfloat16, float32, not 'int8'",
         ),
-        (("lut", "mu"), 9, "mu must be an integer in 1..8, not 9"),
-        (("lut", "table"), "quarter", "table must be 'full' or 'half', not 'quarter'"),
+        (("core", "mu"), 9, "mu must be an integer in 1..8, not 9"),
+        (("core", "table"), "quarter", "table must be 'full' or 'half', not 'quarter'"),
         (
-            ("lut", "act_lanes"),
+            ("datapath", "act_lanes"),
             3,
             "act_lanes must divide the 16 weights of a lane's cycle, not 3",
         ),
-        (("lut", "output_lanes"), 3, "output_lanes must divide the 4 lanes, not 3"),
+        (("stream", "output_lanes"), 3, "output_lanes must divide the 4 lanes, not 3"),
         (
             ("stream", "colour"),
             1,
-            "Unknown setting 'stream.colour'; known settings: stream.formats, stream.group_sizes, ",
+            "Unknown setting 'stream.colour'; known settings: stream.ahead, ",
         ),
-        (("lut", "colour"), 1, "Unknown setting 'lut.colour'; known settings: lut.act_lanes, "),
+        (("core", "colour"), 1, "Unknown setting 'core.colour'; known settings: core.mu, "),
+        (("core", "fold"), 2, "Unknown setting 'core.fold'; known settings: core.mu, core.table"),
+        (("datapath", "tokens"), 3, "tokens must be 1, 2, 4 or 8, not 3"),
+        (("datapath", "slices_ahead"), 1, "slices_ahead must be in 2..16, not 1"),
+        (("datapath", "multiply"), "fast", "multiply must be 'serial' or 'dsp', not 'fast'"),
+        (("stream", "ahead"), 1, "ahead must be an integer in 2..1024, not 1"),
         (
             ("colour",),
             1,
-            "Unknown setting 'colour'; known settings: engine, lut, name, numerics, stream",
+            "Unknown setting 'colour'; known settings: core, datapath, engine, name, numerics, ",
         ),
     ],
 )
@@ -252,17 +261,37 @@ def test_settings_of_every_section():
     settings = {
         "name": "mine",
         "engine": "lut",
+        "datapath.tokens": "4",
         "numerics.activation": "int8",
         "numerics.act_width": "8",
         "numerics.output": '"int"',
-        "lut.table": "half",
+        "core.table": "half",
     }
     config = PRESETS["tiny"].replace(settings)
     assert config.name == "mine"
     assert config.parameters.numerics == Numerics(activation="int8", act_width=8, output="int")
-    assert config.parameters.table == "half"
+    assert config.parameters.core == LutOptions(table="half")
     assert PRESETS["tiny"].replace({"numerics.act_width": "exact"}).parameters.numerics.is_exact
     assert PRESETS["tiny"].replace({}) == PRESETS["tiny"]
+    assert config.parameters.tokens == config.interface.tokens == 4
+
+
+def test_another_engine_begins_with_its_own_defaults():
+    base = PRESETS["tiny"].replace({"core.mu": "3"})
+    term = base.replace({"engine": "term"})
+    assert term.parameters.core == TermOptions()
+    assert term.parameters.layout == base.parameters.layout
+    mac = term.replace({"engine": "mac", "core.product": "dsp", "core.fold": "1"})
+    assert mac.parameters.core == MacOptions(fold=1, product="dsp")
+    assert mac.engine == mac.to_dict()["engine"] == "mac"
+    with pytest.raises(ConfigurationError, match=r"^Unknown setting 'core\.mu'; known settings: "):
+        mac.replace({"core.mu": "3"})
+    with pytest.raises(ConfigurationError, match=r"^fold must divide the 16 weights of a lane's s"):
+        mac.replace({"core.fold": "3"})
+    with pytest.raises(ConfigurationError, match=r"^product must be 'logic' or 'dsp', not 'x'$"):
+        mac.replace({"core.product": "x"})
+    with pytest.raises(ConfigurationError, match=r"^engine must be one of 'lut', 'term', 'mac', "):
+        mac.replace({"engine": "tpu"})
 
 
 @pytest.mark.parametrize(
@@ -322,7 +351,7 @@ def test_files_that_are_no_configuration(tmp_path, content, sentence):
 def test_names_of_nothing(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     wanted = {"": "Cannot read .: Is a directory"}.get(
-        name, f"No preset and no file is named {name!r}; presets: tiny, small, wide"
+        name, f"No preset and no file is named {name!r}; presets: tiny, small, mixed, wide"
     )
     with pytest.raises(ConfigurationError, match=f"^{re.escape(wanted)}$"):
         load_config(name)
@@ -339,8 +368,12 @@ def test_names_must_be_strings_in_python_too(name):
     [
         {},
         {"numerics.activation": "int8", "numerics.act_width": "8", "numerics.output": "int"},
-        {"numerics.act_width": "exact", "numerics.output": "int", "lut.output_lanes": "4"},
-        {"numerics.activation": "bfloat16", "numerics.output": "bfloat16", "lut.act_lanes": "8"},
+        {"numerics.act_width": "exact", "numerics.output": "int", "stream.output_lanes": "4"},
+        {
+            "numerics.activation": "bfloat16",
+            "numerics.output": "bfloat16",
+            "datapath.act_lanes": "8",
+        },
     ],
 )
 def test_drivers_know_the_widths_of_the_ports(mini, settings):

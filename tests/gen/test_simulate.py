@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ KEYS = [
     "mismatches",
     "outputs",
     "cycles",
+    "predicted_cycles",
+    "cycles_as_predicted",
     "useful_cycles",
     "utilisation",
     "bits_per_weight",
@@ -33,6 +37,7 @@ def comparison(**changes):
         "outputs": 12,
         "mismatches": 0,
         "cycles": 200,
+        "predicted_cycles": 200,
         "useful_cycles": 100.0,
         "stream_bits": 240,
         "seconds": 0.5,
@@ -44,12 +49,14 @@ def test_sums():
     other = comparison(
         layer="b", format="int4+bitmod4", rows=2, outputs=6, cycles=100, useful_cycles=80.0
     )
+    other = replace(other, predicted_cycles=100)
     report = summarize([comparison(), other], sim="verilator")
     assert list(report) == KEYS
     assert report["bit_exact"] is True
     assert report["mismatches"] == 0
     assert report["outputs"] == 18
-    assert report["cycles"] == 300
+    assert report["cycles"] == report["predicted_cycles"] == 300
+    assert report["cycles_as_predicted"] is True
     assert report["useful_cycles"] == 180.0
     assert report["utilisation"] == 0.6
     assert report["bits_per_weight"] == 480 / 60
@@ -67,9 +74,16 @@ def test_one_mismatch_is_enough():
     assert report["mismatches"] == 1
 
 
+def test_one_other_cycle_is_enough():
+    report = summarize([comparison(), comparison(cycles=201)], sim="amaranth")
+    assert report["bit_exact"] is True
+    assert report["cycles_as_predicted"] is False
+
+
 def test_without_a_clock():
     report = summarize([comparison(cycles=None), comparison(cycles=None)], sim="numpy")
     assert report["cycles"] is None
+    assert report["cycles_as_predicted"] is True
     assert report["utilisation"] is None
     assert report["useful_cycles"] == 200.0
     assert report["layers"][0]["utilisation"] is None

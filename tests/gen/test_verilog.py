@@ -13,24 +13,24 @@ from lutra.sim.verilator import LINT_WAIVERS, lint, verilator, verilator_environ
 # Presets, small enough to check in seconds, and what they leave out.
 VARIANTS = {
     "tiny": {},
-    "small": {"stream.lanes": "2", "lut.output_lanes": "1"},
+    "small": {"stream.lanes": "2", "stream.output_lanes": "1"},
     "dsp and half tables": {
-        "lut.table": "half",
-        "lut.multiply": "dsp",
-        "lut.mu": "3",
+        "core.table": "half",
+        "datapath.multiply": "dsp",
+        "core.mu": "3",
         "stream.formats": "bcq2,bcq3_asym,int8_asym",
     },
     "int8 to int": {
         "numerics.activation": "int8",
         "numerics.act_width": "8",
         "numerics.output": "int",
-        "lut.output_lanes": "4",
+        "stream.output_lanes": "4",
         "stream.formats": "ternary",
     },
     "exact, signs": {  # where one bit of a register is constant
         "numerics.act_width": "exact",
         "numerics.output": "bfloat16",
-        "lut.mu": "1",
+        "core.mu": "1",
         "stream.formats": "bcq3_asym",
     },
     "one of everything": {
@@ -41,7 +41,7 @@ VARIANTS = {
         "stream.formats": "bcq1",
         "stream.max_rows": "1",
         "stream.max_columns": "1",
-        "lut.act_lanes": "1",
+        "datapath.act_lanes": "1",
     },
 }
 
@@ -140,7 +140,7 @@ def test_text_is_the_same_in_every_process(mini, mini_file, generated):
 def test_text_follows_from_the_configuration_alone(mini, generated):
     text = generated(mini).verilog
     assert generate(EngineConfig.from_dict(mini.to_dict())).verilog == text
-    other = generate(mini.replace({"name": "other", "lut.mu": "4"})).verilog
+    other = generate(mini.replace({"name": "other", "core.mu": "4"})).verilog
     assert other != text
     assert all(name.startswith("other") for name in modules(other))
     assert "mini" not in other

@@ -1,6 +1,7 @@
 # amaranth: UnusedElaboratable=no
 """Benches for components and whole engines in Amaranth's simulator."""
 
+import random
 from collections.abc import Callable, Iterable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +12,8 @@ from amaranth import Value
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
 
-from lutra.formats import Numerics, PackedLayer, QuantizedMatrix, StreamLayout, pack
-from lutra.hdl import Error, LutEngine, LutParameters
+from lutra.formats import Numerics, PackedLayer, QuantizedMatrix, StreamLayout
+from lutra.hdl import CORE_OPTIONS, Engine, EngineParameters, Error
 from lutra.hdl.align import exponent_width
 from lutra.sim import GoldenModel
 from lutra.sim.handshake import Sink, Source, StallPattern
@@ -30,8 +31,8 @@ def simulate(dut: Any, bench: Callable[[Any], Any], *, clocked: bool = True) -> 
 
 def make_parameters(
     formats: Sequence[str] = ("int4",), numerics: Numerics | None = None, **changes: Any
-) -> LutParameters:
-    """Small parameters; what belongs to the stream's layout is told from what does not."""
+) -> EngineParameters:
+    """Small parameters; what belongs to the layout or the core is told from what does not."""
     layout = {
         "lanes": 4,
         "width": 8,
@@ -39,12 +40,129 @@ def make_parameters(
         "formats": tuple(formats),
         "group_sizes": (8, 16, 32),
         "scale_width": 8,
+        "output_lanes": 1,
+        "codebook_width": 8,
+        "codebook_terms": 0,
         "max_rows": 12,
         "max_columns": 80,
     }
-    layout.update({key: changes.pop(key) for key in list(changes) if key in layout})
+    known = StreamLayout.__dataclass_fields__
+    layout.update({key: changes.pop(key) for key in list(changes) if key in known})
+    options = CORE_OPTIONS[changes.pop("engine", "lut")]
+    fields = options.__dataclass_fields__
+    core = options(**{key: changes.pop(key) for key in list(changes) if key in fields})
     changes.setdefault("act_lanes", 4)
-    return LutParameters(layout=StreamLayout(**layout), numerics=numerics or Numerics(), **changes)
+    return EngineParameters(
+        layout=StreamLayout(**layout), numerics=numerics or Numerics(), core=core, **changes
+    )
+
+
+class LaneStream:
+    """Random records of one lane: its words, as the page of the stream has them, and its slices.
+
+    Each word comes with whether it ends a span; spans end in some words of rubbish. ``slices`` has
+    a dictionary for each slice: fields of the slice as the lane's parts pass it on, beside them
+    ``tile``, ``codes`` and ``header``.
+    """
+
+    def __init__(
+        self,
+        parameters: EngineParameters,
+        *,
+        blocks: int,
+        slices: int,
+        segment_slices: int,
+        span_tiles: int,
+        row_bank: int = 0,
+        first_bank: int = 0,
+        padding: int = 3,
+        seed: int = 0,
+    ) -> None:
+        self.parameters, self.layout = parameters, parameters.layout
+        self.rng = random.Random(seed)
+        self.shape = (blocks, slices, segment_slices, span_tiles, row_bank, first_bank)
+        self.tiles = -(-slices // self.layout.tile_slices)
+        self.records = list(self._records())
+        self.slices = [item for record in self.records for item in self._slices(*record)]
+        self.words = list(self._words(padding))
+        last = slices - (self.tiles - 1) * self.layout.tile_slices
+        self.program = {
+            "row_bank": row_bank,
+            "block": blocks - 1,
+            "tile": self.tiles - 1,
+            "segment_slice": segment_slices - 1,
+            "tile_slice": last - 1,
+            "span_tile": min(span_tiles, self.tiles) - 1,
+        }
+
+    def _records(self) -> Iterable[tuple]:
+        blocks, slices, segment_slices, *_ = self.shape
+        size = self.layout.tile_slices
+        for tile in range(self.tiles):
+            length = min(size, slices - tile * size)
+            for block in range(blocks):
+                for start in range(0, length, segment_slices):
+                    count = min(segment_slices, length - start)
+                    header = {
+                        name: self.rng.getrandbits(width)
+                        for name, width in self.layout.record_header.items()
+                    }
+                    header["format"] = self.rng.randrange(len(self.layout.members))
+                    for index in range(self.layout.scale_count):
+                        limit = (1 << self.layout.scale_width) - 1
+                        header[f"scale_{index}"] = self.rng.randint(-limit, limit)
+                    last = block == blocks - 1 and start + count == length
+                    yield tile, block, start, count, header, last
+
+    def _slices(
+        self, tile: int, block: int, start: int, count: int, header: dict, last: bool
+    ) -> Iterable[dict]:
+        layout, number = self.layout, header["format"]
+        *_, row_bank, first_bank = self.shape
+        bank = tile % 2 ^ first_bank
+        for index in range(start, start + count):
+            width = layout.members[number].code_width
+            yield {
+                "slice": bank << self.parameters.slice_address_width - 1 | index,
+                "row": row_bank << self.parameters.row_address_width - 1 | block,
+                "first": index == start,
+                "last": index == start + count - 1,
+                "clear": tile == 0 and start == 0,
+                "tile_end": last and index == start + count - 1,
+                "last_step": self.parameters.member_cycles[number] - 1,
+                "tile": tile,
+                "codes": [self.rng.getrandbits(width) for _ in range(layout.width)],
+                "header": header,
+            }
+
+    def _words(self, padding: int) -> Iterable[tuple[int, bool]]:
+        span_tiles, layout = self.shape[3], self.layout
+        per_batch = layout.batch_shape[1]
+        slices = iter(self.slices)
+        span = list(self._batch(0))
+        for number, (tile, _, _, count, header, last) in enumerate(self.records):
+            if (number + 1) % per_batch == 0 and number + 1 < len(self.records):
+                span += self._batch(number + 1)
+            for _ in range(count):
+                codes = next(slices)["codes"]
+                for bit in range(layout.members[header["format"]].code_width):
+                    span.append(sum((code >> bit & 1) << i for i, code in enumerate(codes)))
+            if last and (tile % span_tiles == span_tiles - 1 or tile == self.tiles - 1):
+                rubbish = self.rng.randint(0, padding)
+                span += [self.rng.getrandbits(layout.width) for _ in range(rubbish)]
+                yield from ((word, index == len(span) - 1) for index, word in enumerate(span))
+                span = []
+
+    def _batch(self, first: int) -> list[int]:
+        count, per_batch = self.layout.batch_shape
+        bits = position = 0
+        for *_, header, _ in self.records[first : first + per_batch]:
+            for name, width in self.layout.record_header.items():
+                bits |= (header[name] & (1 << width) - 1) << position
+                position += width
+        bits |= self.rng.getrandbits(count * self.layout.width - position + 1) >> 1 << position
+        mask = (1 << self.layout.width) - 1
+        return [bits >> index * self.layout.width & mask for index in range(count)]
 
 
 class Host:
@@ -129,16 +247,17 @@ class Host:
 class EngineBench:
     """One engine, and the payloads of layers for it."""
 
-    def __init__(self, parameters: LutParameters, *, engine: Any = None) -> None:
+    def __init__(self, parameters: EngineParameters, *, engine: Any = None) -> None:
         self.parameters = parameters
-        self.engine = engine or LutEngine(parameters=parameters)
+        self.engine = engine or Engine(parameters=parameters)
         self.interface = EngineInterface(
             numerics=parameters.numerics,
             act_lanes=parameters.act_lanes,
-            output_lanes=parameters.output_lanes,
+            output_lanes=parameters.layout.output_lanes,
             beat_width=parameters.layout.beat_width,
             sum_width=parameters.sum_width,
             exponent_width=exponent_width(parameters.numerics),
+            tokens=parameters.tokens,
         )
 
     @staticmethod
@@ -152,7 +271,7 @@ class EngineBench:
 
     def w(self, layer: QuantizedMatrix | PackedLayer) -> list[int]:
         """Payloads of a layer, packed first if need be."""
-        packed = layer if isinstance(layer, PackedLayer) else pack(layer, self.parameters.layout)
+        packed = layer if isinstance(layer, PackedLayer) else self.parameters.pack(layer)
         return self.payloads(self.interface.weights(packed))
 
     def outputs(self, payloads: Sequence[int], rows: int) -> Any:
@@ -163,17 +282,21 @@ class EngineBench:
 
     def beats(self, matrix: QuantizedMatrix, tokens: int = 1) -> int:
         """Output beats of a layer."""
-        return tokens * self.interface.output_beats(matrix.rows)
+        whole = self.interface.passes(tokens) * self.interface.tokens
+        return whole * self.interface.output_beats(matrix.rows)
 
     def check(self, payloads: Sequence[int], matrix: QuantizedMatrix, tokens: np.ndarray) -> None:
         """Compare outputs with the golden model's, bit for bit."""
         golden = GoldenModel(matrix, self.parameters.numerics)
         got = self.outputs(payloads, matrix.rows)
+        whole = got if isinstance(got, tuple) else (got,)
+        got = tuple(part[: len(tokens)] for part in whole)
         if self.parameters.numerics.output == "int":
             sums, exponents = golden.run(tokens)
             assert np.array_equal(got[0], sums), f"sums {got[0]} and not {sums}"
             assert np.array_equal(got[1], exponents), f"exponents {got[1]} and not {exponents}"
             return
+        (got,) = got
         expected = golden.run(tokens, nonfinite="nan")
         unsigned = f"u{expected.dtype.itemsize}"
         wrong = np.argwhere(got.view(unsigned) != expected.view(unsigned))
@@ -195,7 +318,12 @@ class EngineBench:
 
         async def script(host: Host) -> None:
             x = [payload for _, tokens in work for payload in self.x(tokens)]
-            w = [p for matrix, tokens in work for p in self.w(matrix) * len(tokens)]
+            passes = [self.interface.passes(len(tokens)) for _, tokens in work]
+            w = [
+                payload
+                for (matrix, _), count in zip(work, passes, strict=True)
+                for payload in self.w(matrix) * count
+            ]
             host.offer(x, w)
             total = sum(self.beats(matrix, len(tokens)) for matrix, tokens in work)
             await host.until(
@@ -244,5 +372,6 @@ def hdl() -> Any:
         parameters=make_parameters,
         Host=Host,
         EngineBench=EngineBench,
+        LaneStream=LaneStream,
         ports=ports,
     )

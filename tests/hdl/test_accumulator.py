@@ -5,35 +5,44 @@ import random
 
 import pytest
 
-from lutra.hdl.accumulator import RowAccumulator, row_address_width
+from lutra.hdl.accumulator import RowAccumulator
 
 
+def _wrapped(number, width):
+    return (number + (1 << width - 1) & (1 << width) - 1) - (1 << width - 1)
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 4])
 @pytest.mark.parametrize("rows", [1, 2, 8])
 @pytest.mark.parametrize("chance", [1.0, 0.6])
-def test_random_additions(hdl, rows, chance):
+def test_random_additions(hdl, rows, chance, tokens):
     """Few rows, so that neighbouring additions often meet; sums wrap as two's complement does."""
-    dut = RowAccumulator(parameters=hdl.parameters(max_rows=16))
-    width = len(dut.value)
+    parameters = hdl.parameters(max_rows=16, tokens=tokens)
+    dut = RowAccumulator(parameters=parameters)
+    width = parameters.sum_width
     rng = random.Random(rows)
-    sums = dict.fromkeys(range(rows), 0)
+    sums = {row: [0] * tokens for row in range(rows)}
     steps = [
         (
             rng.randrange(rows),
             rng.random() < chance,
             rng.random() < 0.1,
-            rng.randrange(-(1 << width - 1), 1 << width - 1),
+            [rng.randrange(-(1 << width - 1), 1 << width - 1) for _ in range(tokens)],
         )
         for _ in range(300)
     ]
 
+    def drained(ctx):
+        return [ctx.get(total) for total in dut.drained]
+
     async def bench(ctx):
         read = None
-        for index, (row, add, clear, value) in enumerate(steps):
+        for index, (row, add, clear, values) in enumerate(steps):
             ctx.set(dut.prepare_row, steps[min(index + 1, len(steps) - 1)][0])
             ctx.set(dut.row, row)
             ctx.set(dut.add, add and index > 0)
             ctx.set(dut.clear, clear)
-            ctx.set(dut.value, value)
+            ctx.set(dut.values, values)
             drains = rng.random() < 0.5
             asked = rng.randrange(rows)
             ctx.set(dut.drain, drains)
@@ -41,21 +50,21 @@ def test_random_additions(hdl, rows, chance):
             before = sums[asked]
             await ctx.tick()
             if add and index > 0:
-                total = (0 if clear else sums[row]) + value
-                sums[row] = (total + (1 << width - 1) & (1 << width) - 1) - (1 << width - 1)
+                old = [0] * tokens if clear else sums[row]
+                sums[row] = [_wrapped(a + b, width) for a, b in zip(old, values, strict=True)]
             if drains and not (add and asked == row):
                 read = before  # a row is not read in the cycle of its last addition
             elif drains:
                 read = None
             if read is not None:
-                assert ctx.get(dut.drained) == read
+                assert drained(ctx) == read
 
         ctx.set(dut.add, 0)
         for row in range(rows):
             ctx.set(dut.drain, 1)
             ctx.set(dut.drain_row, row)
             await ctx.tick()
-            assert ctx.get(dut.drained) == sums[row]
+            assert drained(ctx) == sums[row]
 
     hdl.simulate(dut, bench)
 
@@ -66,4 +75,5 @@ def test_random_additions(hdl, rows, chance):
 )
 def test_address_width(hdl, lanes, rows, width):
     parameters = hdl.parameters(lanes=lanes, max_rows=rows)
-    assert row_address_width(parameters) == width
+    assert parameters.row_address_width == width
+    assert len(RowAccumulator(parameters=parameters).row) == width

@@ -19,7 +19,7 @@ from lutra.sim.handshake import Sink, Source, StallPattern
 def _layers(parameters, seed):
     """Beats of three layers as dictionaries."""
     rng = random.Random(seed)
-    lanes, limit = parameters.output_lanes, 1 << parameters.sum_width - 1
+    lanes, limit = parameters.layout.output_lanes, 1 << parameters.sum_width - 1
     for rows in (1, 7, 4):
         exponent, nonfinite = rng.randrange(-30, 10), rng.randrange(2)
         for first in range(0, rows, lanes):

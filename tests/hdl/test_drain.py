@@ -1,6 +1,7 @@
 # amaranth: UnusedElaboratable=no
-"""Finished rows read out of the lanes, in order, while the next layer is computed."""
+"""Finished rows read out of the lanes, in order, wherever they are, one token after another."""
 
+import itertools
 import random
 
 import pytest
@@ -9,96 +10,150 @@ from lutra.hdl.drain import Drain
 
 
 class Lanes:
-    """Memories of row sums that answer a read in the next cycle and keep the answer."""
+    """Memories of row sums that answer a read in the next cycle and keep the answer.
 
-    def __init__(self, dut, lanes):
-        self.dut, self.lanes = dut, lanes
-        self.row = 0
+    Each row of a block is in any lane of its residue.
+    """
+
+    def __init__(self, parameters, dut, seed):
+        self.layout, self.dut = parameters.layout, dut
+        self.tokens, self.seed = parameters.tokens, seed
+        self.address = 0
+
+    def places(self, address):
+        """Return the row of its block that each lane has."""
+        rng = random.Random(self.seed * 1000 + address)
+        lanes, count = self.layout.lanes, self.layout.output_lanes
+        rows = [0] * lanes
+        for residue in range(count):
+            own = range(residue, lanes, count)
+            for lane, row in zip(own, rng.sample(own, len(own)), strict=True):
+                rows[lane] = row
+        return rows
 
     @staticmethod
-    def sum(row, lane):
+    def sum(address, row, token):
         """Return what stands in a memory."""
-        return (row * 37 + lane * 11) % 100 - 50
+        return (address * 37 + row * 11 + token * 29) % 100 - 50
 
     @staticmethod
-    def scale(row, lane):
+    def scale(address, row):
         """Return a row scale, told from all others."""
-        return row * 1000 + lane
+        return address * 1000 + row
 
     def answer(self, ctx):
-        """Show the row that was read last."""
-        for lane in range(self.lanes):
-            ctx.set(self.dut.sums[lane], self.sum(self.row, lane))
-            ctx.set(self.dut.row_scales[lane], self.scale(self.row, lane))
+        """Show the rows that were read last."""
+        for lane, row in enumerate(self.places(self.address)):
+            sums = [self.sum(self.address, row, token) for token in range(self.tokens)]
+            ctx.set(
+                self.dut.drained[lane],
+                {
+                    "sums": sums,
+                    "scale": self.scale(self.address, row),
+                    "place": row // self.layout.output_lanes,
+                },
+            )
+
+
+class Layers:
+    """Layers that wait to be drained, and every beat that they must give."""
+
+    def __init__(self, parameters, shapes, seed):
+        self.lanes, self.count = parameters.layout.lanes, parameters.layout.output_lanes
+        self.tokens = parameters.tokens
+        self.bank_bit = parameters.row_address_width - 1
+        rng = random.Random(seed)
+        self.items = [
+            {
+                "rows": rows,
+                "exponents": [rng.randrange(-40, 30) for _ in range(self.tokens)],
+                "nonfinites": rng.getrandbits(self.tokens),
+                "bank": number % 2,
+            }
+            for number, rows in enumerate(shapes)
+        ]
+
+    def beats(self):
+        """Return rows by address and place, token, and what goes with them, in order."""
+        for number, layer in enumerate(self.items):
+            for token, first in itertools.product(
+                range(self.tokens), range(0, layer["rows"], self.count)
+            ):
+                rows = range(first, min(first + self.count, layer["rows"]))
+                bank = layer["bank"] << self.bank_bit
+                last = first + self.count >= layer["rows"]
+                yield {
+                    "rows": [(bank | row // self.lanes, row % self.lanes) for row in rows],
+                    "token": token,
+                    "exponent": layer["exponents"][token],
+                    "nonfinite": layer["nonfinites"] >> token & 1,
+                    "last": last,
+                    "finishes": number if last and token == self.tokens - 1 else None,
+                }
+
+
+def _check_beat(ctx, dut, memory, beat):
+    for index in range(memory.layout.output_lanes):
+        present = index < len(beat["rows"])
+        assert ctx.get(dut.o.present[index]) == present
+        if present:
+            address, row = beat["rows"][index]
+            assert ctx.get(dut.o.sums[index]) == memory.sum(address, row, beat["token"])
+            assert ctx.get(dut.o.row_scales[index]) == memory.scale(address, row)
+    for name in ("exponent", "nonfinite", "last"):
+        assert ctx.get(dut.o[name]) == beat[name]
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.5])
-@pytest.mark.parametrize(("lanes", "count"), [(4, 1), (4, 2), (4, 4), (5, 5), (6, 2)])
-def test_layers_in_turn(hdl, lanes, count, chance):
-    """Two layers wait at most; each bank is free again with its last row."""
-    parameters = hdl.parameters(lanes=lanes, output_lanes=count, max_rows=13)
+@pytest.mark.parametrize("tokens", [1, 2, 4])
+@pytest.mark.parametrize(("lanes", "count"), [(4, 1), (4, 2), (4, 4), (5, 5), (6, 2), (6, 1)])
+def test_layers_in_turn(hdl, lanes, count, tokens, chance):
+    """Two layers wait at most; each bank is free again with its last token's last row."""
+    parameters = hdl.parameters(lanes=lanes, output_lanes=count, max_rows=13, tokens=tokens)
     dut = Drain(parameters=parameters)
     rng = random.Random(lanes)
-    layers = [(rows, rng.randrange(-40, 30), rng.randrange(2)) for rows in (1, 13, lanes, 2, 7, 1)]
-    memory = Lanes(dut, lanes)
-    bank_bit = len(dut.read_row) - 1
-
-    def expected():
-        for number, (rows, exponent, nonfinite) in enumerate(layers):
-            bank = number % 2 << bank_bit
-            for first in range(0, rows, count):
-                places = [
-                    (bank | row // lanes, row % lanes)
-                    for row in range(first, min(first + count, rows))
-                ]
-                yield places, exponent, nonfinite, first + count >= rows
+    layers = Layers(parameters, (1, 13, lanes, 2, 7, 1), seed=tokens)
+    memory = Lanes(parameters, dut, seed=lanes)
+    wanted = list(layers.beats())
 
     async def bench(ctx):
-        wanted = list(expected())
-        given = 0
-        taken = 0
-        for _ in range(400):
+        given = taken = finished = spare = 0
+        while spare < 8:
+            spare += taken == len(wanted)
             free = ctx.get(dut.free)
-            offers = given < len(layers) and free >> given % 2 & 1 and rng.random() < 0.3
+            kept = {number % 2 for number in range(finished, given)}
+            assert free == sum(1 << bank for bank in range(2) if bank not in kept)
+            offers = given < len(layers.items) and given % 2 not in kept and rng.random() < 0.3
             ctx.set(dut.done, offers)
-            if offers:
-                rows, exponent, nonfinite = layers[given]
-                ctx.set(dut.rows, rows)
-                ctx.set(dut.exponent, exponent)
-                ctx.set(dut.nonfinite, nonfinite)
-                ctx.set(dut.bank, given % 2)
-                given += 1
-            else:  # these matter in that one cycle only
-                ctx.set(dut.rows, rng.randrange(14))
-                ctx.set(dut.exponent, 0)
+            # What comes with it matters in that one cycle only.
+            nothing = {"rows": rng.randrange(14), "exponents": [0] * tokens}
+            for name, value in (layers.items[given] if offers else nothing).items():
+                ctx.set(getattr(dut, name), value)
+            given += offers
             advance = rng.random() >= chance
             ctx.set(dut.advance, advance)
             memory.answer(ctx)
             if ctx.get(dut.o_valid):
-                places, exponent, nonfinite, last = wanted[taken]
-                for index in range(count):
-                    present = index < len(places)
-                    assert ctx.get(dut.o.present[index]) == present
-                    if present:
-                        assert ctx.get(dut.o.sums[index]) == memory.sum(*places[index])
-                        assert ctx.get(dut.o.row_scales[index]) == memory.scale(*places[index])
-                assert ctx.get(dut.o.exponent) == exponent
-                assert ctx.get(dut.o.nonfinite) == nonfinite
-                assert ctx.get(dut.o.last) == last
+                _check_beat(ctx, dut, memory, wanted[taken])
+                if advance and wanted[taken]["finishes"] is not None:
+                    finished += 1
                 taken += advance
-            reads, row = ctx.get(dut.read), ctx.get(dut.read_row)
+            reads, address = ctx.get(dut.read), ctx.get(dut.read_row)
             await ctx.tick()
             if reads:
-                memory.row = row
+                memory.address = address
         assert taken == len(wanted)
         assert ctx.get(dut.free) == 0b11
 
     hdl.simulate(dut, bench)
 
 
-def test_no_gap_within_a_layer(hdl):
-    """A beat every cycle from two cycles after `done` on."""
-    parameters = hdl.parameters(lanes=4, output_lanes=2, max_rows=16)
+@pytest.mark.parametrize(
+    ("tokens", "cycles"), [(1, [*[1] * 8, 0, 0]), (2, [*[1] * 8, 0, *[1] * 8, 0])]
+)
+def test_no_gap_within_a_token(hdl, tokens, cycles):
+    """A beat every cycle from two cycles after `done` on; one without between two tokens."""
+    parameters = hdl.parameters(lanes=4, output_lanes=2, max_rows=16, tokens=tokens)
     dut = Drain(parameters=parameters)
     seen = []
 
@@ -106,10 +161,10 @@ def test_no_gap_within_a_layer(hdl):
         ctx.set(dut.advance, 1)
         ctx.set(dut.rows, 15)
         ctx.set(dut.done, 1)
-        for _ in range(12):
+        for _ in range(2 + len(cycles)):
             seen.append(ctx.get(dut.o_valid))
             await ctx.tick()
             ctx.set(dut.done, 0)
 
     hdl.simulate(dut, bench)
-    assert seen == [0, 0, *[1] * 8, 0, 0]
+    assert seen == [0, 0, *cycles]

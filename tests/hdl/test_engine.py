@@ -1,6 +1,7 @@
 # amaranth: UnusedElaboratable=no
 """Whole engines against the golden model, bit for bit, in Amaranth's simulator."""
 
+import dataclasses
 import random
 
 import numpy as np
@@ -188,6 +189,79 @@ def test_mixtures(hdl, mixture, table):
     hdl.EngineBench(parameters).run(work, stalls=(0.1, 0.3, 0.3), seed=5)
 
 
+@pytest.mark.parametrize("chances", [(0.0, 0.0, 0.0), (0.2, 0.4, 0.2)])
+@pytest.mark.parametrize("tokens", [1, 2, 4])
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_tokens_of_a_pass(hdl, mixture, tokens, chances):
+    """Any number of vectors, each with outputs of its own; the last pass is filled up."""
+    numerics = Numerics(output="float32")
+    parameters = hdl.parameters(
+        MIXTURES[mixture], numerics, tokens=tokens, output_lanes=(1, 2, 4)[tokens // 2]
+    )
+    members = parameters.layout.members
+    work = [
+        (
+            random_matrix(members, rows, columns, group_size, seed=rows),
+            _tokens(numerics, columns, count, seed=rows),
+        )
+        for rows, columns, group_size, count in (
+            (6, 30, 8, tokens),
+            (1, 33, 16, 1),
+            (9, 17, 32, tokens + 1),
+        )
+    ]
+    hdl.EngineBench(parameters).run(work, stalls=chances, seed=tokens)
+
+
+@pytest.mark.parametrize("tokens", [2, 4])
+def test_tokens_do_not_mix(hdl, tokens):
+    """One that is not finite makes its own outputs NaN and no other's; so do zeros."""
+    numerics = Numerics(output="float32")
+    bench = hdl.EngineBench(hdl.parameters(("int2", "bitmod3"), numerics, tokens=tokens))
+    matrix = random_matrix(bench.parameters.layout.members, 5, 20, 8, seed=1)
+    finite = _tokens(numerics, 20, 3, seed=1)
+    bad = next(iter(nonfinite_tokens(numerics, 20, seed=2).values()))
+    zeros = np.zeros_like(bad)
+    assert not bench.run([(matrix, np.stack([finite[0], zeros, finite[1], finite[2]]))]).nonfinite
+    assert bench.run([(matrix, np.stack([finite[0], bad, finite[1], zeros]))]).nonfinite
+    assert bench.run([(matrix, np.stack([bad, finite[0], bad, finite[1]]))]).nonfinite
+
+
+@pytest.mark.parametrize("ahead", [2, 3, 16])
+@pytest.mark.parametrize("tile_slices", [1, 2])
+def test_lanes_drift_apart(hdl, ahead, tile_slices):
+    """Wide and narrow tiles, as unlike from lane to lane as can be: no lane waits for ever."""
+    parameters = hdl.parameters(
+        ("int2", "int8"),
+        INT8,
+        ahead=ahead,
+        tile_slices=tile_slices,
+        group_sizes=(8, 16),
+        max_columns=160,
+        output_lanes=4,
+    )
+    bench = hdl.EngineBench(parameters)
+    layout = parameters.layout
+    work, spans = [], []
+    for seed, wide in enumerate((
+        lambda row, tile, tiles: (row == 0) == (tile < tiles // 2),
+        lambda row, tile, tiles: (row + tile) % 2,
+        lambda row, tile, tiles: tile % 4 == row % 4,
+    )):
+        size = layout.tile_columns
+        matrix = random_matrix("int2", 8, 160, size, seed=seed)
+        tiles = 160 // size
+        ids = [[int(wide(row, tile, tiles)) for tile in range(tiles)] for row in range(8)]
+        matrix = dataclasses.replace(
+            matrix, members=layout.members, format_ids=np.array(ids, dtype=np.uint8)
+        )
+        spans.append(parameters.pack(matrix).span_tiles)
+        work.append((matrix, _tokens(INT8, 160, 1, seed=seed)))
+    assert min(spans) < 160 // layout.tile_columns, "no layer of several spans"
+    bench.run(work)
+    bench.run(work, stalls=(0.5, 0.2, 0.2), seed=ahead)
+
+
 @pytest.mark.parametrize("chances", [(0.8, 0.0, 0.0), (0.0, 0.8, 0.0), (0.0, 0.0, 0.8), (0.5,) * 3])
 def test_stalls(hdl, chances):
     """Any stream may hold any other up; layers of different shapes and formats follow."""
@@ -310,7 +384,12 @@ def _random_case(hdl, seed):
         act_width=act_width,
         output=rng.choice(["int", "float32", "float16", "bfloat16"]),
     )
+    engine, fold = rng.choice(["lut", "lut", "term", "mac"]), rng.choice([1, 2, 4])
     mu = rng.randrange(1, 7)
+    core: dict[str, object] = {"engine": engine, "fold": fold}
+    if engine == "lut":
+        table = rng.choice(["full", "half"]) if mu > 1 else "full"
+        core, fold = {"mu": mu, "table": table}, 1
     parameters = hdl.parameters(
         names,
         numerics,
@@ -321,10 +400,11 @@ def _random_case(hdl, seed):
         scale_width=rng.choice([1, 4, 8] if act_width == "exact" else [2, 8, 12]),
         max_rows=rng.randrange(4, 14),
         max_columns=rng.randrange(40, 97),
-        mu=mu,
-        table=rng.choice(["full", "half"]) if mu > 1 else "full",
+        tokens=rng.choice([1, 1, 2, 4]),
+        ahead=rng.choice([2, 5, 16, 64]),
+        **core,
         multiply=rng.choice(["serial", "dsp"]),
-        act_lanes=rng.choice([n for n in range(1, width + 1) if width % n == 0]),
+        act_lanes=rng.choice([n for n in range(1, width + 1) if width // fold % n == 0]),
         output_lanes=rng.choice([n for n in range(1, lanes + 1) if lanes % n == 0]),
     )
     layout = parameters.layout
@@ -452,30 +532,71 @@ def test_vectors_run_ahead(hdl):
     bench.script(script)
 
 
-@pytest.mark.parametrize(("name", "planes"), [("int4", 4), ("bitmod4", 5), ("int8", 8)])
-def test_a_plane_of_a_slice_every_cycle(hdl, name, planes):
-    """Between the first code of a tile and the last, nothing but planes and headers takes time."""
-    parameters = hdl.parameters((name,), INT8, act_lanes=8, tile_slices=4, max_rows=48)
-    bench = hdl.EngineBench(parameters)
-    matrix = random_matrix(name, 48, 32, 32, seed=1)
-    layout = parameters.layout
-    x, w = bench.x(_tokens(INT8, 32, 1, seed=1)), bench.w(matrix)
+def _spent(bench, matrix, tokens):
+    """Cycles from a layer's first beat of weights to when the last word is taken."""
+    x, w = bench.x(tokens), bench.w(matrix)
+    spent = []
 
     async def script(host):
         host.offer(x)
-        for _ in range(200):  # so that the tables are there
+        for _ in range(400):  # so that the tables are there
             await host.cycle()
         host.offer(w=w)
         await host.until(lambda: host.w.sent == len(w) - 1)
-        header_beats = layout.layer_header_beats + layout.tile_header_beats
-        header_beats += 12 * layout.row_scale_beats + 2
-        batch_beats, batch_records = layout.batch_shape
-        slices, batches = 12 * 4, -(-12 // batch_records)
-        # A format of fewer code bits than planes takes its headers while planes pass.
-        busy = slices * planes
-        beats = slices * layout.max_code_width + batches * batch_beats
-        spent = host.cycles - 200 - header_beats
-        assert spent <= max(busy, beats) + planes + batch_beats + 6
-        await host.until(lambda: len(host.o.received) == 48)
+        spent.append(host.cycles - 400)
+        await host.until(lambda: len(host.o.received) == bench.beats(matrix, len(tokens)))
+        bench.check(host.o.received, matrix, tokens)
 
     bench.script(script)
+    return spent[0]
+
+
+def _overhead(layout, blocks):
+    """Beats of a layer of one frame beside its words."""
+    places = -(-blocks // layout.places_of_beat) if layout.places_of_beat else 0
+    rows = places + blocks * layout.row_scale_beats
+    return layout.layer_header_beats + rows + 1 + layout.span_header_beats
+
+
+@pytest.mark.parametrize("tokens", [1, 4])
+@pytest.mark.parametrize(("name", "planes"), [("int4", 4), ("bitmod4", 5), ("int8", 8)])
+def test_a_plane_of_a_slice_every_cycle(hdl, name, planes, tokens):
+    """Between the first code and the last, nothing but planes and headers takes time."""
+    parameters = hdl.parameters(
+        (name,), INT8, act_lanes=8, tile_slices=4, max_rows=48, tokens=tokens
+    )
+    bench = hdl.EngineBench(parameters)
+    matrix = random_matrix(name, 48, 32, 32, seed=1)
+    layout = parameters.layout
+    spent = _spent(bench, matrix, _tokens(INT8, 32, tokens, seed=1))
+    batch_beats, batch_records = layout.batch_shape
+    slices, batches = 12 * 4, -(-12 // batch_records)
+    # A format of fewer code bits than planes takes its headers while planes pass.
+    words = slices * layout.max_code_width + batches * batch_beats
+    most = max(slices * planes, words) + planes + batch_beats + 6
+    assert spent <= _overhead(layout, 12) + most
+
+
+@pytest.mark.parametrize("output_lanes", [1, 2])
+def test_a_mixture_takes_its_mean(hdl, output_lanes):
+    """Rows of two and of eight bits take what five bits would: no lane waits for a wider one."""
+    parameters = hdl.parameters(
+        ("int2", "int8"),
+        INT8,
+        act_lanes=8,
+        tile_slices=4,
+        max_rows=48,
+        output_lanes=output_lanes,
+    )
+    bench, layout = hdl.EngineBench(parameters), parameters.layout
+    matrix = random_matrix("int2", 48, 32, 32, seed=1)
+    ids = np.arange(48) // output_lanes % 2
+    matrix = dataclasses.replace(
+        matrix, members=layout.members, format_ids=ids[:, None].astype(np.uint8)
+    )
+    spent = _spent(bench, matrix, _tokens(INT8, 32, 1, seed=1))
+    batch_beats, batch_records = layout.batch_shape
+    words = 12 * 4 * 5 + -(-12 // batch_records) * batch_beats
+    assert parameters.pack(matrix).useful_cycles == 12 * 4 * 5
+    # Lanes take wide and narrow rows in another order; some words are taken ahead.
+    assert spent <= _overhead(layout, 12) + words + 4 * 8 + batch_beats + 6

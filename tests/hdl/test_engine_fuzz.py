@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from lutra.formats import Numerics, pack
+from lutra.formats import Numerics
 from lutra.gen.config import EngineConfig
 from lutra.gen.verilog import generate_verilog
 from lutra.hdl import Error
@@ -37,12 +37,13 @@ class Target:
         config = EngineConfig(name="lutra_fuzz", parameters=parameters)
         self.emulator = Emulator(generate_verilog(config), top=config.name)
         self.interface = config.interface
-        self.max_columns = parameters.layout.max_columns
+        self.layout = parameters.layout
         self.matrix = random_matrix(parameters.layout.members, *shape, seed=1)
         tokens = adversarial_tokens(parameters.numerics, self.matrix.columns, seed=3)
         batch = np.stack([tokens["random"], tokens["cancelling"]])
         self.x = self.interface.activations(batch)
-        self.w = self.interface.weights(pack(self.matrix, parameters.layout))
+        self.packed = parameters.pack(self.matrix)
+        self.w = self.interface.weights(self.packed)
         self.bits = parameters.layout.beat_width + 1  # `last` too
         self.layer_outputs = self.interface.output_beats(self.matrix.rows)
         self.right = np.zeros((0, self.interface.o_bytes), dtype=np.uint8)
@@ -155,7 +156,7 @@ def _random_vectors(target, runs):
     """Give layers vectors of any length; what comes out is whole layers, up to a wrong one."""
     seen = Counter()
     beats = len(target.x) // 2
-    longest = -(-target.max_columns // 4)
+    longest = -(-target.layout.max_columns // 4)
     for seed in range(runs):
         rng = random.Random(seed)
         lengths = [rng.choice([beats] * 4 + [rng.randint(1, longest + 3)]) for _ in range(4)]
@@ -199,7 +200,9 @@ def test_no_damage_passes_unnoticed(hdl, shape):
     checksums = {beat for beat, _ in harmless}
     # What may be flipped without harm is what the format calls padding beside a checksum.
     assert harmless == {(beat, bit) for beat in checksums for bit in range(32, target.bits - 1)}
-    assert len(checksums) == (0 if target.bits == 33 else 3)
+    tiles = -(-target.matrix.columns // target.layout.tile_columns)
+    spans = -(-tiles // target.packed.span_tiles)
+    assert len(checksums) == (0 if target.bits == 33 else 1 + spans)
     assert {Error.VERSION, Error.FORMAT, Error.SIZE, Error.LENGTH, Error.CRC} <= set(seen.values())
 
     assert len(_random_damage(target, 2000)) == 8

@@ -1,12 +1,17 @@
 # amaranth: UnusedElaboratable=no
-"""One lane by itself: exact latencies, and sums of records that the test steps through."""
+"""One lane by itself: exact latencies, and row sums of random records at any pace."""
 
 import random
 
+import numpy as np
 import pytest
+from amaranth import Module, Value
 
 from lutra.formats import Numerics
+from lutra.hdl.cores import builder_for
 from lutra.hdl.lane import Lane, LaneSchedule
+from lutra.hdl.token_stores import TokenStores
+from lutra.sim.handshake import Source
 
 INT8 = Numerics(activation="int8", act_width=8)
 
@@ -14,22 +19,21 @@ INT8 = Numerics(activation="int8", act_width=8)
 @pytest.mark.parametrize(
     ("changes", "stages"),
     [
-        # Look-up 1, one for the table and one for each two levels of the tree, digits, group,
-        # then the multiplier.
-        ({"mu": 8}, (1, 2, 3, 4, 6, 7)),
-        ({"mu": 4}, (1, 3, 4, 5, 7, 8)),
-        ({"mu": 1}, (1, 4, 5, 6, 8, 9)),
-        ({"mu": 1, "width": 32, "group_sizes": (32,), "lanes": 1}, (1, 5, 6, 7, 9, 10)),
-        ({"mu": 4, "multiply": "dsp"}, (1, 3, 4, 5, 6, 7)),
-        ({"mu": 4, "formats": ("bcq2",)}, (1, 3, 4, 5, 5, 6)),
-        ({"mu": 4, "formats": ("int8",), "group_sizes": (16,)}, (1, 3, 4, 5, 13, 14)),
+        # Look-up, one for the table and one for each two levels of the tree, digits, group, then
+        # the multiplier.
+        ({"mu": 8}, (2, 3, 4, 6, 7)),
+        ({"mu": 4}, (3, 4, 5, 7, 8)),
+        ({"mu": 1}, (4, 5, 6, 8, 9)),
+        ({"mu": 1, "width": 32, "group_sizes": (32,), "lanes": 1}, (5, 6, 7, 9, 10)),
+        ({"mu": 4, "multiply": "dsp"}, (3, 4, 5, 6, 7)),
+        ({"mu": 4, "formats": ("bcq2",)}, (3, 4, 5, 5, 6)),
+        ({"mu": 4, "formats": ("int8",), "group_sizes": (16,)}, (3, 4, 5, 13, 14)),
     ],
 )
 def test_schedule(hdl, changes, stages):
     schedule = LaneSchedule(hdl.parameters(numerics=INT8, **changes))
-    look_up, inject, combine, scale, prepare, add = stages
-    assert schedule.look_up == look_up
-    assert schedule.inject == inject
+    release, combine, scale, prepare, add = stages
+    assert schedule.release == release
     assert schedule.combine == combine
     assert schedule.scale == scale
     assert schedule.prepare == prepare
@@ -37,200 +41,306 @@ def test_schedule(hdl, changes, stages):
 
 
 class Bench:
-    """A lane whose tables and codes the test fills, stepped as an engine would."""
+    """A lane whose activations come as in an engine and whose words the test gives."""
 
-    def __init__(self, hdl, **changes):
+    def __init__(self, hdl, *formats, **changes):
         self.hdl = hdl
-        self.parameters = hdl.parameters(numerics=INT8, **changes)
-        self.lane = Lane(parameters=self.parameters)
-        self.schedule = LaneSchedule(self.parameters)
-        self.steps = []  # of each cycle: None, or a dictionary
-        self.activations = []
-
-    async def fill_tables(self, ctx, activations):
-        """Write every entry of slice 0."""
-        parameters, mu = self.parameters, self.parameters.mu
-        self.activations = activations
-        padded = [*activations, *[0] * (parameters.tables * mu - len(activations))]
-        for entry in range(parameters.entries):
-            signs = [1 if entry >> bit & 1 else -1 for bit in range(mu)]
-            values = [
-                sum(s * padded[table * mu + i] for i, s in enumerate(signs))
-                for table in range(parameters.tables)
-            ]
-            ctx.set(self.lane.write, {"enable": 1, "slice": 0, "entry": entry, "values": values})
-            await ctx.tick()
-        ctx.set(self.lane.write.enable, 0)
-
-    async def take_slice(self, ctx, codes, scale, zero=0):
-        """Give a header batch and one slice of codes, as the unpacker does."""
-        lane, layout = self.lane, self.parameters.layout
-        item = layout.members[0]
-        values = {"scale_0": scale & (1 << layout.scale_width + 1) - 1, "zero": zero}
-        header = layout.record_header.pack(**{
-            name: values.get(name, 0) for name in layout.record_header
-        })
-        for part in range(layout.batch_shape[0]):
-            ctx.set(lane.beat, header >> part * layout.width & (1 << layout.width) - 1)
-            ctx.set(lane.fill, {"batch": 1 << part})
-            await ctx.tick()
-        ctx.set(lane.fill, {"header": 1})
-        await ctx.tick()
-        for bit in range(item.code_width):
-            beat = sum((code >> bit & 1) << column for column, code in enumerate(codes))
-            ctx.set(lane.beat, beat)
-            last = bit == item.code_width - 1
-            ctx.set(lane.fill, {"code": 1 << bit, "slice": last})
-            await ctx.tick()
-        ctx.set(lane.fill, {})
-
-    def drive(self, ctx, cycle):
-        """Set every `at_*` member to the step that is due there."""
-        lane, schedule = self.lane, self.schedule
-
-        def at(stage):
-            index = cycle - stage
-            return self.steps[index] if 0 <= index < len(self.steps) else None
-
-        due = at(0)
-        ctx.set(lane.at_step, due["step"] if due else 0)
-        ctx.set(lane.at_look_up, 0)
-        ctx.set(lane.at_inject, sum(self.activations) if at(schedule.inject) else 77)
-        combine = at(schedule.combine)
-        flags = ("first", "last", "clear")
-        ctx.set(
-            lane.at_combine,
-            {"valid": 1, **{name: combine[name] for name in flags}} if combine else {},
-        )
-        for member, stage in ((lane.at_prepare, schedule.prepare), (lane.at_add, schedule.add)):
-            step = at(stage)
-            ctx.set(member, step["row"] if step else 0)
-
-
-@pytest.mark.parametrize("table", ["full", "half"])
-@pytest.mark.parametrize("mu", [2, 4, 8])
-@pytest.mark.parametrize("multiply", ["serial", "dsp"])
-def test_latency_of_a_row_sum(hdl, multiply, mu, table):
-    """The sum stands in memory in the cycle after the schedule's addition, and not before."""
-    bench = Bench(
-        hdl, formats=("int3_asym",), multiply=multiply, mu=mu, table=table, group_sizes=(8,)
-    )
-    rng = random.Random(mu)
-    activations = [rng.randrange(-128, 128) for _ in range(8)]
-    codes = [rng.randrange(8) for _ in range(8)]
-    scale, zero = -201, 5
-    expected = sum(scale * (c - zero) * x for c, x in zip(codes, activations, strict=True))
-    bench.steps = [
-        {"step": step, "first": step == 0, "last": step == 2, "clear": 1, "row": 1}
-        for step in range(3)
-    ]
-
-    async def script(ctx):
-        lane = bench.lane
-        await bench.fill_tables(ctx, activations)
-        await bench.take_slice(ctx, codes, scale, zero)
-        ctx.set(lane.drain, 1)
-        ctx.set(lane.drain_row, 1)
-        seen = []
-        for cycle in range(bench.schedule.add + 8):
-            bench.drive(ctx, cycle)
-            await ctx.tick()
-            seen.append(ctx.get(lane.drained_sum))
-        assert expected != 0
-        # The last of three steps adds in cycle 2 + add; a read one cycle later sees it.
-        first = seen.index(expected)
-        assert first == 2 + bench.schedule.add + 1
-        assert set(seen[first:]) == {expected}
-
-    hdl.simulate(bench.lane, script)
-
-
-@pytest.mark.parametrize("multiply", ["serial", "dsp"])
-def test_groups_add_up_in_their_row(hdl, multiply):
-    """Records of one row follow each other as closely as the multiplier allows."""
-    bench = Bench(hdl, formats=("int4",), multiply=multiply, group_sizes=(8,))
-    rng = random.Random(1)
-    activations = [rng.randrange(-128, 128) for _ in range(8)]
-    codes = [rng.randrange(16) for _ in range(8)]
-    weights = [code - 16 * (code >> 3) for code in codes]
-    scale = 255
-    dot = sum(w * x for w, x in zip(weights, activations, strict=True))
-    # Rows 0 and 1 take records in turn; the first of each clears.
-    for record in range(6):
-        bench.steps += [
-            {
-                "step": step,
-                "first": step == 0,
-                "last": step == 3,
-                "clear": record < 2,
-                "row": record % 2,
-            }
-            for step in range(4)
+        self.parameters = hdl.parameters(formats, INT8, **changes)
+        self.module = m = Module()
+        m.submodules.stores = self.stores = stores = TokenStores(parameters=self.parameters)
+        m.submodules.builder = self.builder = builder = builder_for(self.parameters)
+        m.submodules.lane = self.lane = lane = Lane(parameters=self.parameters)
+        m.d.comb += [
+            builder.token_ready.eq(stores.ready),
+            builder.tokens.eq(stores.tokens),
+            stores.release.eq(builder.release),
+            stores.read.eq(builder.read),
+            stores.read_beat.eq(builder.read_beat),
+            builder.aligned.eq(stores.aligned),
+            builder.aligned_valid.eq(stores.aligned_valid),
+            lane.write.eq(builder.write),
+            lane.filled.eq(builder.filled),
+            lane.release.eq(lane.finished),
+            builder.finished.eq(lane.finished),
         ]
-    assert bench.parameters.multiply_interval <= 4
+        self.x = Source([])
+
+    def vectors(self, slices, rng):
+        """Return random activations (tokens, columns), the last ones in the last slice."""
+        width = self.parameters.layout.width
+        columns = slices * width - rng.randrange(width)
+        values = [rng.randrange(-128, 128) for _ in range(columns * self.parameters.tokens)]
+        return np.array(values, dtype=np.int8).reshape(self.parameters.tokens, columns)
+
+    def offer(self, vectors):
+        """Give the vectors of one pass."""
+        self.x = Source(self.hdl.EngineBench(self.parameters, engine=object()).x(vectors))
+
+    async def cycle(self, ctx):
+        """Clock once, offering activations."""
+        i = self.stores.i
+        ctx.set(i.valid, self.x.valid)
+        ctx.set(Value.cast(i.payload), self.x.payload)
+        self.x.observe(bool((await ctx.tick().sample(i.ready))[-1]))
+
+    async def layer(self, ctx, stream, rng, chance):
+        """Give the words of a layer and wait until all is done."""
+        lane = self.lane
+        ctx.set(lane.program, stream.program)
+        ctx.set(lane.start, 1)
+        position = 0
+        for _ in range(20_000):
+            pushes = position < len(stream.words) and rng.random() >= chance and ctx.get(lane.room)
+            ctx.set(lane.push, pushes)
+            if pushes:
+                word, ends_span = stream.words[position]
+                ctx.set(lane.word, word)
+                ctx.set(lane.ends_span, ends_span)
+            assert not ctx.get(lane.unknown)
+            assert not ctx.get(lane.cut_short)
+            await self.cycle(ctx)
+            position += bool(pushes)
+            ctx.set(lane.start, 0)
+            if position == len(stream.words) and not ctx.get(lane.busy):
+                return
+        raise AssertionError(f"stuck at word {position} of {len(stream.words)}")
+
+    def sums(self, stream, vectors):
+        """Return the sums of every row for each token, from weights as the formats define them."""
+        width = self.parameters.layout.width
+        slice_bits = self.parameters.slice_address_width - 1
+        padded = np.zeros((len(vectors), stream.shape[1] * width), dtype=np.int64)
+        padded[:, : vectors.shape[1]] = vectors
+        sums = {}
+        for item in stream.slices:
+            header = item["header"]
+            member = stream.layout.members[header["format"]]
+            scales = [header[f"scale_{index}"] for index in range(member.scale_count)]
+            table = np.array([int(weight) for weight in member.weight_table(scales)])
+            weights = table[item["codes"]]
+            if member.has_zero_point:
+                weights = weights - table[header["zero"] & (1 << member.code_width) - 1]
+            index = item["slice"] & (1 << slice_bits) - 1
+            index += item["tile"] * stream.layout.tile_slices
+            x = padded[:, index * width : (index + 1) * width]
+            sums[item["row"]] = sums.get(item["row"], 0) + x @ weights
+        return {row: total.tolist() for row, total in sums.items()}
+
+    async def drained(self, ctx, row):
+        """Read one row."""
+        ctx.set(self.lane.drain, 1)
+        ctx.set(self.lane.drain_row, row)
+        await self.cycle(ctx)
+        return [ctx.get(total) for total in self.lane.drained.sums]
+
+
+KINDS = [{"mu": 4}, {"mu": 3, "table": "half"}, {"engine": "term"}, {"engine": "mac", "fold": 4}]
+MIXTURES = [("int3",), ("bcq2_asym", "int8", "bitmod3"), ("int2_asym", "ternary", "int4_asym")]
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.5])
+@pytest.mark.parametrize("multiply", ["serial", "dsp"])
+@pytest.mark.parametrize("formats", MIXTURES, ids="+".join)
+@pytest.mark.parametrize("kind", range(len(KINDS)))
+def test_row_sums(hdl, kind, formats, multiply, chance):
+    """Layers of any shape after each other, for any kind of core and number of tokens."""
+    rng = random.Random(kind)
+    tokens = (1, 2, 4)[(kind + len(formats)) % 3]
+    changes = {"multiply": multiply, "tokens": tokens, "group_sizes": (8, 16), "act_lanes": 2}
+    bench = Bench(hdl, *formats, **changes, **KINDS[kind])
+
+    async def script(ctx):
+        tiles = 0
+        for number in range(4):
+            slices = rng.choice([1, 2, 3, 5, 8])
+            stream = hdl.LaneStream(
+                bench.parameters,
+                blocks=rng.randint(1, 3),
+                slices=slices,
+                segment_slices=rng.choice([1, 2]),
+                span_tiles=rng.choice([1, 2, 9]),
+                row_bank=number % 2,
+                first_bank=tiles % 2,
+                seed=rng.randrange(1000),
+            )
+            tiles += stream.tiles
+            vectors = bench.vectors(slices, rng)
+            bench.offer(vectors)
+            await bench.layer(ctx, stream, rng, chance)
+            for row, expected in bench.sums(stream, vectors).items():
+                assert await bench.drained(ctx, row) == expected, f"row {row} of layer {number}"
+
+    hdl.simulate(bench.module, script)
+
+
+@pytest.mark.parametrize("multiply", ["serial", "dsp"])
+@pytest.mark.parametrize("kind", range(len(KINDS)))
+def test_latency_of_a_row_sum(hdl, kind, multiply):
+    """The sum stands in memory in the cycle after the schedule's addition, and not before."""
+    bench = Bench(hdl, "int3_asym", multiply=multiply, group_sizes=(8,), act_lanes=2, **KINDS[kind])
+    stream = hdl.LaneStream(
+        bench.parameters, blocks=1, slices=1, segment_slices=1, span_tiles=1, padding=0, seed=1
+    )
+    rng = random.Random(1)
+
+    async def script(ctx):
+        vectors = bench.vectors(1, rng)
+        expected = bench.sums(stream, vectors)[0]
+        bench.offer(vectors)
+        lane = bench.lane
+        while not ctx.get(bench.builder.filled):
+            await bench.cycle(ctx)
+        ctx.set(lane.program, stream.program)
+        ctx.set(lane.start, 1)
+        for word, _ in stream.words[:-1]:
+            ctx.set(lane.word, word)
+            ctx.set(lane.push, 1)
+            await bench.cycle(ctx)
+            ctx.set(lane.start, 0)
+        ctx.set(lane.push, 0)
+        for _ in range(20):
+            await bench.cycle(ctx)
+        word, ends_span = stream.words[-1]
+        ctx.set(lane.word, word)
+        ctx.set(lane.ends_span, ends_span)
+        ctx.set(lane.push, 1)
+        seen = []
+        cycles = bench.parameters.member_cycles[0]
+        schedule = LaneSchedule(bench.parameters)
+        for _ in range(schedule.add + cycles + 12):
+            seen.append(await bench.drained(ctx, 0))
+            ctx.set(lane.push, 0)
+        assert expected != [0]
+        # Out of the queue, complete, taken; then the last step; then the addition, and a read.
+        first = seen.index(expected)
+        assert first == 3 + (cycles - 1) + schedule.add + 1
+        assert all(value == expected for value in seen[first:])
+
+    hdl.simulate(bench.module, script)
+
+
+@pytest.mark.parametrize("kind", range(len(KINDS)))
+def test_busy_until_the_last_sum(hdl, kind):
+    """`busy` from the start on; when it falls, the row sums are final."""
+    bench = Bench(hdl, "int4", group_sizes=(8,), act_lanes=2, **KINDS[kind])
+    stream = hdl.LaneStream(
+        bench.parameters, blocks=2, slices=4, segment_slices=1, span_tiles=2, padding=0, seed=2
+    )
+    rng = random.Random(2)
 
     async def script(ctx):
         lane = bench.lane
-        await bench.fill_tables(ctx, activations)
-        await bench.take_slice(ctx, codes, scale)
-        for cycle in range(len(bench.steps) + bench.schedule.add + 2):
-            bench.drive(ctx, cycle)
-            await ctx.tick()
-        for row in range(2):
+        vectors = bench.vectors(4, rng)
+        assert not ctx.get(lane.busy)
+        ctx.set(lane.program, stream.program)
+        ctx.set(lane.start, 1)
+        await bench.cycle(ctx)
+        ctx.set(lane.start, 0)
+        for _ in range(20):
+            assert ctx.get(lane.busy)
+            await bench.cycle(ctx)
+        bench.offer(vectors)
+        position = 0
+        while ctx.get(lane.busy):
+            pushes = position < len(stream.words) and ctx.get(lane.room)
+            ctx.set(lane.push, pushes)
+            if pushes:
+                ctx.set(lane.word, stream.words[position][0])
+                ctx.set(lane.ends_span, stream.words[position][1])
+            await bench.cycle(ctx)
+            position += bool(pushes)
+        assert position == len(stream.words)
+        ctx.set(lane.push, 0)
+        for row, expected in bench.sums(stream, vectors).items():
+            assert await bench.drained(ctx, row) == expected
+
+    hdl.simulate(bench.module, script)
+
+
+def test_clear(hdl):
+    """Whatever was under way, the lane begins anew."""
+    bench = Bench(hdl, "int3", "int8", group_sizes=(8,), act_lanes=2, mu=4)
+    rng = random.Random(3)
+    stream = hdl.LaneStream(
+        bench.parameters, blocks=2, slices=2, segment_slices=1, span_tiles=1, padding=0, seed=3
+    )
+
+    async def script(ctx):
+        lane = bench.lane
+        vectors = bench.vectors(2, rng)
+        bench.offer(vectors)
+        for count in rng.sample(range(1, len(stream.words)), 12):
+            ctx.set(lane.program, stream.program)
+            ctx.set(lane.start, 1)
+            for word, _ in stream.words[:count]:
+                ctx.set(lane.word, word)
+                ctx.set(lane.ends_span, 0)
+                ctx.set(lane.push, ctx.get(lane.room))
+                await bench.cycle(ctx)
+                ctx.set(lane.start, 0)
+            ctx.set(lane.push, 0)
+            ctx.set(lane.clear, 1)
+            await bench.cycle(ctx)
+            ctx.set(lane.clear, 0)
+            assert not ctx.get(lane.busy)
+            assert not ctx.get(lane.unknown)
+            assert ctx.get(lane.room)
+        # Nothing was finished, so the tile is still there.
+        await bench.layer(ctx, stream, rng, 0.0)
+        for row, expected in bench.sums(stream, vectors).items():
+            assert await bench.drained(ctx, row) == expected
+
+    hdl.simulate(bench.module, script)
+
+
+@pytest.mark.parametrize(("lanes", "output_lanes"), [(4, 1), (6, 2), (4, 4)])
+@pytest.mark.parametrize("width", [8, 24, 32])
+def test_row_scales_and_places(hdl, width, lanes, output_lanes):
+    """Words lowest first; a row is written with its last word, and with its place."""
+    bench = Bench(
+        hdl,
+        "int4",
+        width=width,
+        group_sizes=(width,),
+        lanes=lanes,
+        output_lanes=output_lanes,
+        max_rows=8 * lanes,
+    )
+    lane, layout = bench.lane, bench.parameters.layout
+    rng = random.Random(width)
+    scales = {row: rng.getrandbits(32) for row in range(8)}
+    choices = lanes // output_lanes
+    places = [rng.randrange(choices) for _ in range(8)]
+    step = layout.places_of_beat or 8
+
+    async def fill(ctx, word, **what):
+        ctx.set(lane.word, word)
+        ctx.set(lane.row_fill, what)
+        await ctx.tick()
+        ctx.set(lane.row_fill, {})
+        ctx.set(lane.word, rng.getrandbits(width))
+        await ctx.tick()
+
+    async def script(ctx):
+        for first in range(0, 8, step):
+            own = places[first : first + step]
+            if layout.places_of_beat:
+                bits = sum(place << i * layout.place_width for i, place in enumerate(own))
+                await fill(ctx, bits, places=1)
+            for index, row in enumerate(range(first, first + len(own))):
+                for part in range(layout.row_scale_beats):
+                    word = scales[row] >> width * part & (1 << width) - 1
+                    await fill(ctx, word, scale=1 << part, row=row, place=index)
+        for row, bits in scales.items():
             ctx.set(lane.drain, 1)
             ctx.set(lane.drain_row, row)
             await ctx.tick()
-            assert ctx.get(lane.drained_sum) == 3 * scale * dot
-
-    hdl.simulate(bench.lane, script)
-
-
-def test_row_scales(hdl):
-    """Four beats of eight bits, lowest first; a row is written with its last beat."""
-    bench = Bench(hdl)
-    lane = bench.lane
-    scales = {0: 0x3F800000, 1: 0xDEADBEEF, 3: 0x12345678}
-
-    async def script(ctx):
-        for row, bits in scales.items():
-            for part in range(4):
-                ctx.set(lane.beat, bits >> 8 * part & 0xFF)
-                ctx.set(lane.fill, {"row_scale": 1 << part, "row": row})
+            for _ in range(2):  # held until the next read
+                assert ctx.get(lane.drained.scale) == bits
+                if layout.place_width:
+                    assert ctx.get(lane.drained.place) == places[row]
+                ctx.set(lane.drain, 0)
+                ctx.set(lane.drain_row, row ^ 1)
                 await ctx.tick()
-        ctx.set(lane.fill, {})
-        for row, bits in scales.items():
-            ctx.set(lane.drain, 1)
-            ctx.set(lane.drain_row, row)
-            await ctx.tick()
-            assert ctx.get(lane.drained_scale) == bits
-            ctx.set(lane.drain, 0)
-            ctx.set(lane.drain_row, 2)
-            await ctx.tick()
-            assert ctx.get(lane.drained_scale) == bits  # held until the next read
-
-    hdl.simulate(lane, script)
-
-
-def test_shape_of_each_format(hdl):
-    """Thermometer codes of code width and planes, and what is no format."""
-    parameters = hdl.parameters(("bitmod3", "int8", "bcq1"))
-    lane = Lane(parameters=parameters)
-    layout = parameters.layout
-
-    async def script(ctx):
-        for number in range(8):
-            for part in range(layout.batch_shape[0]):
-                ctx.set(lane.beat, number if part == 0 else 0)
-                ctx.set(lane.fill, {"batch": 1 << part})
-                await ctx.tick()
-            ctx.set(lane.fill, {"header": 1})
-            await ctx.tick()
-            ctx.set(lane.fill, {})
-            known = number < len(layout.members)
-            assert ctx.get(lane.shape.unknown) == (not known)
-            if known:
-                item = layout.members[number]
-                assert ctx.get(lane.shape.code_bits) == (1 << item.code_width - 1) - 1
-                assert ctx.get(lane.shape.planes) == (1 << len(item.planes) - 1) - 1
 
     hdl.simulate(lane, script)

@@ -4,9 +4,11 @@
 import random
 
 import pytest
+from amaranth import Shape
 
 from lutra.formats import Numerics
-from lutra.hdl.lookup import Lookup, slice_address_width
+from lutra.hdl import TermOptions
+from lutra.hdl.lookup import Lookup, entries_layout, lut_options
 
 INT8 = Numerics(activation="int8", act_width=8)
 
@@ -19,18 +21,19 @@ def test_a_new_sum_every_cycle(hdl, table, mu, tile_slices):
         ("int4",), INT8, table=table, mu=mu, tile_slices=tile_slices, group_sizes=(8,)
     )
     dut = Lookup(parameters=parameters)
+    tables, entries = -(-8 // mu), 1 << (mu if table == "full" else mu - 1)
     rng = random.Random(mu)
     peak = mu * 128
     slices = [bank << len(dut.slice) - 1 | s for bank in range(2) for s in range(tile_slices)]
     contents = {
-        (index, entry): [rng.randint(-peak, peak) for _ in range(parameters.tables)]
+        (index, entry): [rng.randint(-peak, peak) for _ in range(tables)]
         for index in slices
-        for entry in range(parameters.entries)
+        for entry in range(entries)
     }
 
     def looked_up(index, key):
         total = 0
-        for number in range(parameters.tables):
+        for number in range(tables):
             part = key >> number * mu & (1 << mu) - 1
             if table == "half" and part >> (mu - 1):
                 part ^= (1 << mu) - 1
@@ -41,9 +44,13 @@ def test_a_new_sum_every_cycle(hdl, table, mu, tile_slices):
 
     async def bench(ctx):
         for (index, entry), values in contents.items():
-            ctx.set(dut.write, {"enable": 1, "slice": index, "entry": entry, "values": values})
+            ctx.set(dut.enable, 1)
+            ctx.set(dut.write_slice, index)
+            ctx.set(dut.entry, entry)
+            ctx.set(dut.entries, values)
             await ctx.tick()
-        ctx.set(dut.write, {"enable": 0, "slice": slices[0], "entry": 0, "values": []})
+        ctx.set(dut.enable, 0)
+        ctx.set(dut.entries, [77] * tables)
         wanted = [(rng.choice(slices), rng.getrandbits(8)) for _ in range(60)]
         for position in range(len(wanted) + dut.latency):
             index, key = wanted[min(position, len(wanted) - 1)]
@@ -68,4 +75,21 @@ def test_latency(hdl, width, mu, latency):
 @pytest.mark.parametrize(("tile_slices", "width"), [(1, 1), (2, 2), (3, 3), (4, 3), (5, 4)])
 def test_slice_address(hdl, tile_slices, width):
     parameters = hdl.parameters(("int4",), tile_slices=tile_slices, group_sizes=())
-    assert slice_address_width(parameters) == width
+    assert parameters.slice_address_width == width
+    assert len(Lookup(parameters=parameters).slice) == width
+
+
+@pytest.mark.parametrize(("width", "mu", "tables", "bits"), [(8, 4, 2, 11), (24, 5, 5, 11)])
+def test_entries(hdl, width, mu, tables, bits):
+    """Sums of `mu` activations down to -128; a table for what is left over too."""
+    parameters = hdl.parameters(("int4",), INT8, width=width, mu=mu, group_sizes=(width,))
+    layout = entries_layout(parameters)
+    assert (layout.length, Shape.cast(layout.elem_shape).width) == (tables, bits)
+    assert lut_options(parameters).mu == mu
+
+
+def test_other_engines_have_no_tables(hdl):
+    parameters = hdl.parameters(("int4",), engine="term")
+    assert isinstance(parameters.core, TermOptions)
+    with pytest.raises(TypeError, match=r"^Tables need LutOptions, not TermOptions$"):
+        Lookup(parameters=parameters)

@@ -5,9 +5,13 @@ import dataclasses
 import itertools
 import re
 
+import numpy as np
 import pytest
+from amaranth import Shape
 
 from lutra.formats import CATALOG, Numerics
+from lutra.hdl.lookup import entries_layout
+from lutra.sim import random_matrix
 
 INT8 = Numerics(activation="int8", act_width=8)
 
@@ -28,10 +32,30 @@ INT8 = Numerics(activation="int8", act_width=8)
         ({"act_lanes": 0}, "act_lanes must divide the 8 weights of a lane's cycle, not 0"),
         ({"act_lanes": 16}, "act_lanes must divide the 8 weights of a lane's cycle, not 16"),
         ({"act_lanes": "4"}, "act_lanes must divide the 8 weights of a lane's cycle, not '4'"),
-        ({"output_lanes": 0}, "output_lanes must be a positive integer, not 0"),
-        ({"output_lanes": 1.0}, "output_lanes must be a positive integer, not 1.0"),
-        ({"output_lanes": 3}, "output_lanes must divide the 4 lanes, not 3"),
-        ({"output_lanes": 8}, "output_lanes must divide the 4 lanes, not 8"),
+        ({"tokens": 0}, "tokens must be 1, 2, 4 or 8, not 0"),
+        ({"tokens": 3}, "tokens must be 1, 2, 4 or 8, not 3"),
+        ({"tokens": 16}, "tokens must be 1, 2, 4 or 8, not 16"),
+        ({"tokens": "2"}, "tokens must be 1, 2, 4 or 8, not '2'"),
+        (
+            {"engine": "term", "fold": 3},
+            "fold must divide the 8 weights of a lane's slice, not 3",
+        ),
+        (
+            {"engine": "term", "fold": 0},
+            "fold must divide the 8 weights of a lane's slice, not 0",
+        ),
+        (
+            {"engine": "mac", "fold": 2.0},
+            "fold must divide the 8 weights of a lane's slice, not 2.0",
+        ),
+        (
+            {"engine": "mac", "product": "booth"},
+            "product must be 'logic' or 'dsp', not 'booth'",
+        ),
+        (
+            {"engine": "mac", "fold": 4, "act_lanes": 4},
+            "act_lanes must divide the 2 weights of a lane's cycle, not 4",
+        ),
         (
             {
                 "formats": ("int8",),
@@ -76,7 +100,7 @@ def test_widths(hdl, name, numerics):
             table = item.weight_table(scales)
             zeros = table if item.has_zero_point else [0]
             largest = max(largest, *(abs(int(w - z)) for w in table for z in zeros))
-    assert parameters.entry_width == _bits(3 * numerics.peak)
+    assert Shape.cast(entries_layout(parameters).elem_shape).width == _bits(3 * numerics.peak)
     assert parameters.slice_width == _bits(8 * numerics.peak)
     assert parameters.sum_width == _bits(50 * largest * 31 * numerics.peak)
     # Binary coding scales each plane of each slice; other formats a whole group of a tile.
@@ -90,13 +114,12 @@ def test_numbers(hdl):
     parameters = hdl.parameters(
         ("bitmod4", "int2"), width=16, mu=3, act_lanes=8, group_sizes=(16, 32), max_columns=100
     )
-    assert parameters.tables == 6
-    assert parameters.entries == 8
-    assert dataclasses.replace(parameters, table="half").entries == 4
+    assert parameters.core.tables(16) == 6
+    assert parameters.core.entries == 8
+    assert dataclasses.replace(parameters.core, table="half").entries == 4
+    assert parameters.part_width == 16
     assert parameters.max_act_beats == 13
     assert parameters.beats_of_slice == 2
-    expected = {p.coefficient for m in parameters.layout.members for p in m.planes}
-    assert parameters.coefficients == tuple(sorted(expected))
     assert not parameters.scales_every_step
 
 
@@ -104,5 +127,39 @@ def test_parameters_are_values(hdl):
     assert hdl.parameters() == hdl.parameters()
     assert hash(hdl.parameters()) == hash(hdl.parameters())
     assert hdl.parameters() != hdl.parameters(mu=3)
+    assert hdl.parameters() != hdl.parameters(tokens=2)
+    assert hdl.parameters() != hdl.parameters(engine="term")
     with pytest.raises(dataclasses.FrozenInstanceError):
-        hdl.parameters().mu = 3
+        hdl.parameters().tokens = 2
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        hdl.parameters().core.mu = 3
+
+
+@pytest.mark.parametrize("name", CATALOG)
+@pytest.mark.parametrize("fold", [1, 2, 4])
+def test_cycles(hdl, name, fold):
+    """Planes, terms or products, each for every part of a slice."""
+    lut = hdl.parameters((name,))
+    items = lut.layout.members
+    assert lut.member_cycles == tuple(len(item.planes) for item in items)
+    assert lut.max_cycles == max(lut.member_cycles)
+    term = hdl.parameters((name,), engine="term", fold=fold, act_lanes=2)
+    assert term.member_cycles == tuple(len(item.term_steps) * fold for item in items)
+    mac = hdl.parameters((name,), engine="mac", fold=fold, act_lanes=2)
+    assert mac.member_cycles == tuple(item.scale_count * fold for item in items)
+    for parameters in (term, mac):
+        assert parameters.part_width == 8 // fold
+
+
+def test_pack_deals_by_cycles(hdl):
+    """Rows of equal width that take unequally long are dealt evenly all the same."""
+    parameters = hdl.parameters(("bitmod4", "int4"), max_rows=64)
+    members = parameters.layout.members
+    assert len({item.code_width for item in members}) == 1
+    assert len(set(parameters.member_cycles)) == 2
+    matrix = random_matrix(members, 64, 80, 80, seed=1)
+    ids = np.where(np.arange(64) % 2, len(members) - 1, 0).astype(np.uint8)
+    matrix = dataclasses.replace(matrix, format_ids=ids[:, None])
+    packed = parameters.pack(matrix)
+    loads = np.array(parameters.member_cycles)[packed.formats] @ packed.slices
+    assert loads.max() == loads.min() == packed.useful_cycles

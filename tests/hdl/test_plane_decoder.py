@@ -4,19 +4,13 @@
 import pytest
 
 from lutra.formats import CATALOG
-from lutra.hdl.plane_decoder import PlaneDecoder, header_layout
+from lutra.hdl.plane_decoder import PlaneDecoder, plane_coefficients
 
 MIXTURES = {
     **{name: (name,) for name in CATALOG},
     "every format": tuple(CATALOG),
     "mixed": ("bcq3_asym", "int2_asym", "bitmod4", "int8"),
 }
-
-
-def _scales(layout):
-    """Scales that differ, the ends of the range among them."""
-    limit = (1 << layout.scale_width) - 1
-    return [(-limit, limit, -1, 7, 0)[index] for index in range(layout.scale_count)]
 
 
 def _parameters(hdl, formats):
@@ -31,27 +25,19 @@ def test_every_code(hdl, mixture):
     parameters = _parameters(hdl, MIXTURES[mixture])
     layout = parameters.layout
     dut = PlaneDecoder(parameters=parameters)
-    scales = _scales(layout)
+    coefficients = plane_coefficients(parameters)
 
     async def bench(ctx):
         for bit in range(layout.max_code_width):
             column = sum((code >> bit & 1) << code for code in range(layout.width))
             ctx.set(dut.codes[bit], column)
-        header = {f"scale_{index}": scale for index, scale in enumerate(scales)}
         for number, item in enumerate(layout.members):
-            ctx.set(dut.header, {**header, "format": number})
-            for step in range(layout.max_planes):
+            ctx.set(dut.format, number)
+            for step, plane in enumerate(item.planes):
                 ctx.set(dut.step, step)
                 where = f"plane {step} of {item.name}"
-                assert ctx.get(dut.info.every_step) == (item.scale_count > 1), where
-                if step >= len(item.planes):
-                    assert ctx.get(dut.info.coefficient) == len(parameters.coefficients), where
-                    continue
-                plane = item.planes[step]
-                coefficient = parameters.coefficients[ctx.get(dut.info.coefficient)]
-                assert coefficient == plane.coefficient, where
-                assert ctx.get(dut.info.bipolar) == plane.bipolar, where
-                assert ctx.get(dut.info.scale) == scales[plane.scale_index], where
+                assert coefficients[ctx.get(dut.plane.coefficient)] == plane.coefficient, where
+                assert ctx.get(dut.plane.bipolar) == plane.bipolar, where
                 codes = (1 << (1 << item.code_width)) - 1
                 assert ctx.get(dut.key) & codes == plane.truth, where
 
@@ -77,9 +63,10 @@ def test_every_zero_point(hdl, mixture):
             for step, plane in enumerate(item.planes):
                 ctx.set(dut.step, step)
                 for zero in zeros:
-                    ctx.set(dut.header, {"format": number, "zero": zero})
+                    ctx.set(dut.format, number)
+                    ctx.set(dut.zero, zero)
                     expected = item.has_zero_point and plane.truth >> zero & 1
-                    assert ctx.get(dut.info.zero) == expected, (item.name, step, zero)
+                    assert ctx.get(dut.plane.zero) == expected, (item.name, step, zero)
 
     hdl.simulate(dut, bench, clocked=False)
 
@@ -90,7 +77,7 @@ def test_codes_do_not_depend_on_each_other(hdl):
     dut = PlaneDecoder(parameters=parameters)
 
     async def bench(ctx):
-        ctx.set(dut.header, {"format": 0})
+        ctx.set(dut.format, 0)
         for code in range(256):
             for bit in range(8):
                 ctx.set(dut.codes[bit], (code >> bit & 1) << code % 8)
@@ -101,13 +88,8 @@ def test_codes_do_not_depend_on_each_other(hdl):
     hdl.simulate(dut, bench, clocked=False)
 
 
-@pytest.mark.parametrize("name", ["bitmod4", "bcq4_asym", "int3_asym"])
-def test_header_is_that_of_the_stream(hdl, name):
-    layout = hdl.parameters((name,)).layout
-    header = header_layout(layout)
-    position = 0
-    for field, width in layout.record_header.items():
-        assert header[field].offset == position
-        assert header[field].width == width
-        position += width
-    assert header.size == position
+def test_coefficients(hdl):
+    """Each once, in order, those of all formats."""
+    parameters = hdl.parameters(("bitmod4", "int2", "bcq1"))
+    expected = {p.coefficient for m in parameters.layout.members for p in m.planes}
+    assert plane_coefficients(parameters) == sorted(expected)

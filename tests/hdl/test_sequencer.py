@@ -9,18 +9,18 @@ from lutra.hdl.sequencer import Sequencer
 
 
 class Slices:
-    """Random slices in records, each with a number of planes."""
+    """Random slices in records, each with a number of cycles."""
 
     def __init__(self, parameters, count, seed):
         rng = random.Random(seed)
         self.items = []
-        counts = sorted({len(item.planes) for item in parameters.layout.members})
+        counts = sorted(set(parameters.member_cycles))
         while len(self.items) < count:
-            planes, length = rng.choice(counts), rng.randrange(1, 4)
+            cycles, length = rng.choice(counts), rng.randrange(1, 4)
             row, clear = rng.randrange(4), rng.randrange(2)
             for index in range(length):
                 self.items.append({
-                    "planes": planes,
+                    "last_step": cycles - 1,
                     "slice": rng.randrange(4),
                     "row": row,
                     "first": index == 0,
@@ -32,13 +32,10 @@ class Slices:
     def steps(self):
         """Return (step, first, last, item) of every step in order."""
         return [
-            (step, item["first"] and step == 0, item["last"] and step == item["planes"] - 1, item)
+            (step, item["first"] and step == 0, item["last"] and step == item["last_step"], item)
             for item in self.items
-            for step in range(item["planes"])
+            for step in range(item["last_step"] + 1)
         ]
-
-
-FIELDS = ("slice", "row", "first", "last", "clear", "tile_end")
 
 
 def _run(hdl, parameters, slices, chance, seed):
@@ -54,15 +51,15 @@ def _run(hdl, parameters, slices, chance, seed):
             valid = valid or (index < len(slices.items) and rng.random() >= chance)
             ctx.set(dut.slice_valid, valid)
             if valid:
-                item = slices.items[index]
-                ctx.set(dut.slice, {name: item[name] for name in FIELDS})
-                ctx.set(dut.shape.planes, (1 << item["planes"] - 1) - 1)
+                ctx.set(dut.slice, slices.items[index])
             if ctx.get(dut.due.valid):
                 assert ctx.get(dut.occupied)
                 step, first, last, item = wanted[len(cycles)]
                 assert ctx.get(dut.step) == step
                 assert ctx.get(dut.due.first) == first
                 assert ctx.get(dut.due.last) == last
+                tile_end = item["tile_end"] and step == item["last_step"]
+                assert ctx.get(dut.due.tile_end) == tile_end
                 for name in ("slice", "row", "clear", "tile_end"):
                     assert ctx.get(dut.due.slice[name]) == item[name]
                 cycles.append(cycle)

@@ -1,141 +1,186 @@
 # amaranth: UnusedElaboratable=no
-"""The stream's reader: what it says of every beat, every slice and every layer, under stalls."""
+"""The stream's reader: what it says of every beat and of every layer, under stalls."""
 
 import random
 
 import pytest
 from amaranth import Value
 
-from lutra.formats import pack
 from lutra.hdl import Error
-from lutra.hdl.unpack import Unpack, slice_layout, weight_layout
+from lutra.hdl.lane import row_fill_layout
+from lutra.hdl.unpack import Unpack, weight_layout
 from lutra.sim import random_matrix
 from lutra.sim.handshake import Source, StallPattern
 
-CODE_WIDTH = 3
 
-
-def _plan(layout, matrix, row_bank):
-    """Return what each beat is, and each slice, in order, from the page that specifies them."""
-    beats, slices = [], []
-    blocks = -(-matrix.rows // layout.lanes)
-    bank = row_bank * (1 << (layout.max_blocks - 1).bit_length())
-    beats += [("nothing",)] * layout.layer_header_beats
+def _row_beats(layout, blocks, row_bank):
+    """Return what each beat of the row section is, from the page that specifies it."""
+    bank = row_bank << (layout.max_blocks - 1).bit_length()
     for block in range(blocks):
-        beats += [("row_scale", part, bank | block) for part in range(layout.row_scale_beats)]
+        place = block % layout.places_of_beat if layout.places_of_beat else 0
+        if layout.places_of_beat and place == 0:
+            yield ("places",)
+        for part in range(layout.row_scale_beats):
+            yield "scale", part, bank | block, place
+
+
+def _plan(layout, matrix, packed, row_bank):
+    """Return what each beat of a layer is, in order."""
+    beats = [("nothing",)] * layout.layer_header_beats
+    beats += _row_beats(layout, -(-matrix.rows // layout.lanes), row_bank)
     beats += [("nothing",)]
-    segment = layout.segment_slices(matrix.group_size)
-    count = -(-matrix.columns // layout.width)
-    batch_beats, batch_records = layout.batch_shape
-    batch = [("batch", part) for part in range(batch_beats)]
-    for tile, first in enumerate(range(0, count, layout.tile_slices)):
-        length = min(layout.tile_slices, count - first)
-        records = [
-            (block, start, min(segment, length - start))
-            for block in range(blocks)
-            for start in range(0, length, segment)
-        ]
-        beats += [*[("nothing",)] * layout.tile_header_beats, *batch]
-        for number, (block, start, size) in enumerate(records):
-            if (number + 1) % batch_records == 0 and number + 1 < len(records):
-                beats += batch
-            for index in range(size):
-                beats += [("code", bit) for bit in range(CODE_WIDTH)]
-                slices.append({
-                    "slice": start + index,
-                    "row": bank | block,
-                    "first": index == 0,
-                    "last": index == size - 1,
-                    "clear": tile == 0 and start == 0,
-                    "tile_end": number == len(records) - 1 and index == size - 1,
-                })
-        beats += [("nothing",)]
-    return beats, slices
+    while len(beats) < len(packed.beats):
+        head = packed.beats[len(beats) : len(beats) + layout.span_header_beats]
+        words = int.from_bytes(head.tobytes(), "little") >> 32 & 0xFFFFFFFF
+        beats += [("nothing",)] * layout.span_header_beats
+        for index in range(words):
+            beats.append(("word", index == words - 1))
+            if index % 1024 == 1023 or index == words - 1:
+                beats.append(("nothing",))
+    assert len(beats) == len(packed.beats)
+    return beats
 
 
-def _shown(ctx, fill):
+def _shown(ctx, dut):
     """Name what the lanes are told to do with the beat at hand."""
-    batch, code, scale = (ctx.get(fill[name]) for name in ("batch", "code", "row_scale"))
-    if not batch | code | scale:
-        return ("nothing",)
-    if batch:
-        assert not code | scale
-        return "batch", batch.bit_length() - 1
-    if code:
-        assert not scale
-        return "code", code.bit_length() - 1
-    return "row_scale", scale.bit_length() - 1, ctx.get(fill.row)
+    fill = dut.row_fill
+    places, scale, push = ctx.get(fill.places), ctx.get(fill.scale), ctx.get(dut.push)
+    assert bool(places) + bool(scale) + bool(push) <= 1
+    if places:
+        return ("places",)
+    if scale:
+        assert scale & (scale - 1) == 0
+        return "scale", scale.bit_length() - 1, ctx.get(fill.row), ctx.get(fill.place)
+    return ("word", bool(ctx.get(dut.ends_span))) if push else ("nothing",)
+
+
+class Lanes:
+    """Lanes that have room, hold tiles and are idle as chance has it."""
+
+    def __init__(self, ctx, dut, chance, seed):
+        self.ctx, self.dut, self.chance = ctx, dut, chance
+        self.rng = random.Random(seed)
+        self.working = 0
+
+    def drive(self):
+        """Set what the reader is told in this cycle."""
+        ctx, dut = self.ctx, self.dut
+        ctx.set(dut.room, self.rng.random() >= self.chance)
+        ctx.set(dut.idle, self.working == 0)
+        ctx.set(dut.filled, self.rng.getrandbits(2) if self.chance else 0b11)
+
+    def observe(self):
+        """Be at work for some cycles after each word."""
+        self.working = 5 if self.ctx.get(self.dut.push) else max(0, self.working - 1)
+
+
+SHAPES = [
+    # lanes, output lanes, width, rows, columns, group size
+    (4, 1, 8, 3, 8, 8),
+    (4, 4, 8, 7, 37, 8),
+    (4, 2, 8, 12, 40, 16),
+    (4, 1, 8, 40, 24, 8),  # places of several beats
+    (6, 2, 8, 50, 80, 32),
+    (2, 1, 24, 9, 70, 24),
+    (1, 1, 32, 5, 100, 32),
+    (8, 1, 64, 17, 130, 64),
+    (4, 1, 8, 4, 3000, 8),  # several frames
+]
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.4])
-@pytest.mark.parametrize(
-    ("rows", "columns", "group_size"), [(3, 8, 8), (7, 37, 8), (12, 40, 16), (5, 80, 32)]
-)
-def test_every_beat_and_slice(hdl, rows, columns, group_size, chance):
-    """Two layers, so that banks change; without stalls not a cycle is lost within a tile."""
-    parameters = hdl.parameters(("int3",))
+@pytest.mark.parametrize("shape", range(len(SHAPES)))
+def test_every_beat(hdl, shape, chance):
+    """Three layers, so that banks change; without stalls only the checks of headers take time."""
+    lanes, output_lanes, width, rows, columns, group_size = SHAPES[shape]
+    parameters = hdl.parameters(
+        ("int3", "int8"),
+        lanes=lanes,
+        output_lanes=output_lanes,
+        width=width,
+        group_sizes=(group_size,),
+        max_rows=50,
+        max_columns=3000,
+        ahead=2,
+        tokens=2,
+    )
     layout = parameters.layout
     dut = Unpack(parameters=parameters)
     bench = hdl.EngineBench(parameters, engine=object())
-    matrix = random_matrix("int3", rows, columns, group_size, seed=1)
-    rng = random.Random(2)
-    source = Source(bench.w(pack(matrix, layout)) * 2, StallPattern(chance, 3))
-    slice_bits = (layout.tile_slices - 1).bit_length()
+    matrix = random_matrix(layout.members, rows, columns, group_size, seed=1)
+    packed = parameters.pack(matrix)
+    source = Source(bench.w(packed) * 3, StallPattern(chance, 3))
+    tiles = -(-columns // layout.tile_columns)
+    spans = -(-tiles // packed.span_tiles)
+    beats = -(-columns // 4)
+    program = {
+        "block": -(-rows // lanes) - 1,
+        "tile": tiles - 1,
+        "segment_slice": (layout.segment_slices(group_size) if matrix.groups > 1 else 2) - 1,
+        "tile_slice": (-(-columns // width) - 1) % layout.tile_slices,
+        "span_tile": min(packed.span_tiles, tiles) - 1,
+    }
+
+    async def layer(ctx, lanes, number):
+        wanted = _plan(layout, matrix, packed, number % 2)
+        started = done = lost = 0
+        while wanted or not done:
+            ctx.set(dut.i.valid, source.valid)
+            ctx.set(Value.cast(dut.i.payload), source.payload)
+            lanes.drive()
+            takes = source.valid and ctx.get(dut.i.ready)
+            shown = _shown(ctx, dut)
+            assert shown == (wanted.pop(0) if takes else ("nothing",)), len(wanted)
+            lost += source.valid and not takes
+            if ctx.get(dut.start):
+                started += 1
+                assert ctx.get(dut.filled) >> (number * tiles) % 2 & 1
+            if shown[0] == "word":
+                assert started
+                got = {name: ctx.get(dut.program[name]) for name in program}
+                assert got == program
+                assert ctx.get(dut.program.row_bank) == number % 2
+            if ctx.get(dut.done):
+                done += 1
+                assert not wanted
+                assert ctx.get(dut.idle)
+                assert ctx.get(dut.rows) == rows
+                assert ctx.get(dut.row_bank) == number % 2
+                for token in range(2):
+                    assert ctx.get(dut.layer_tokens[token].beats) == beats
+                    assert ctx.get(dut.layer_tokens[token].exponent) == token + 1
+            lanes.observe()
+            source.observe(bool((await ctx.tick().sample(dut.i.ready))[-1]))
+        assert started == done == 1
+        return lost
 
     async def script(ctx):
-        ctx.set(dut.shape.code_bits, (1 << CODE_WIDTH - 1) - 1)
         ctx.set(dut.rows_free, 0b11)
-        ctx.set(dut.drained, 1)
-        ctx.set(dut.token.beats, -(-columns // 4))
-        table_bank = 0
-        for layer in range(2):
-            beats, slices = _plan(layout, matrix, layer)
-            done = lost = 0
-            while beats or not done:
-                ctx.set(dut.i.valid, source.valid)
-                ctx.set(Value.cast(dut.i.payload), source.payload)
-                ctx.set(dut.slice_ready, rng.random() >= chance)
-                ctx.set(dut.filled, rng.random() >= chance)
-                takes = source.valid and ctx.get(dut.i.ready)
-                shown = _shown(ctx, dut.fill)
-                if takes:
-                    expected = beats.pop(0)
-                    assert shown == expected, f"{len(beats)} beats before the end of {layer}"
-                else:
-                    assert shown == ("nothing",)
-                    # A header is taken up, or a layer ends, between beats.
-                    lost += source.valid
-                assert ctx.get(dut.fill.slice) == (
-                    takes and shown[0] == "code" and shown[1] == CODE_WIDTH - 1
-                )
-                assert ctx.get(dut.taken) == (
-                    bool(ctx.get(dut.fill.slice)) and slices[0]["tile_end"]
-                )
-                if ctx.get(dut.fill.slice):
-                    assert ctx.get(dut.slice_valid)
-                    item = slices.pop(0)
-                    address = table_bank << slice_bits | item.pop("slice")
-                    assert ctx.get(dut.slice.slice) == address
-                    assert {name: ctx.get(dut.slice[name]) for name in item} == item
-                    table_bank ^= item["tile_end"]
-                if ctx.get(dut.done):
-                    done += 1
-                    assert not slices
-                    assert not beats
-                    assert ctx.get(dut.rows) == rows
-                    assert ctx.get(dut.row_bank) == layer
-                    assert ctx.get(dut.layer_token.beats) == -(-columns // 4)
-                ready = (await ctx.tick().sample(dut.i.ready))[-1]
-                source.observe(bool(ready))
-            assert done == 1
-            tiles = -(-columns // layout.tile_columns)
-            # Checking a header takes a cycle, and so does taking up the first record's. The cycle
-            # in which a layer is done is only lost where another one waits.
-            assert chance > 0 or lost == 1 + 2 * tiles + (layer == 0)
+        for bank in range(2):
+            for token in range(2):
+                ctx.set(dut.kept_tokens[bank][token], {"beats": beats, "exponent": token + 1})
+        lanes = Lanes(ctx, dut, chance, seed=2)
+        for number in range(3):
+            lost = await layer(ctx, lanes, number)
+            # A cycle for the check of each header and for the vectors; and at the end, where
+            # another layer waits, those until the lanes are idle.
+            assert chance > 0 or lost == 2 + spans + (5 if number < 2 else 0)
         assert ctx.get(dut.error) == Error.NONE
         assert not ctx.get(dut.busy)
 
     hdl.simulate(dut, script)
+
+
+def _offering(ctx, dut, source):
+    """Return what clocks a reader while a source is offered to it."""
+
+    async def cycles(count):
+        for _ in range(count):
+            ctx.set(dut.i.valid, source.valid)
+            ctx.set(Value.cast(dut.i.payload), source.payload)
+            source.observe(bool((await ctx.tick().sample(dut.i.ready))[-1]))
+
+    return cycles
 
 
 def test_row_sums_are_waited_for(hdl):
@@ -143,16 +188,10 @@ def test_row_sums_are_waited_for(hdl):
     parameters = hdl.parameters(("int3",))
     dut = Unpack(parameters=parameters)
     bench = hdl.EngineBench(parameters, engine=object())
-    matrix = random_matrix("int3", 3, 8, 8, seed=1)
-    source = Source(bench.w(matrix))
+    source = Source(bench.w(random_matrix("int3", 3, 8, 8, seed=1)))
 
     async def script(ctx):
-        async def cycles(count):
-            for _ in range(count):
-                ctx.set(dut.i.valid, source.valid)
-                ctx.set(Value.cast(dut.i.payload), source.payload)
-                source.observe(bool((await ctx.tick().sample(dut.i.ready))[-1]))
-
+        cycles = _offering(ctx, dut, source)
         ctx.set(dut.rows_free, 0b10)
         await cycles(30)
         assert source.sent == parameters.layout.layer_header_beats
@@ -163,11 +202,73 @@ def test_row_sums_are_waited_for(hdl):
     hdl.simulate(dut, script)
 
 
+def test_activations_are_waited_for(hdl):
+    """No span is begun before the first tile is there: then the vectors are known."""
+    parameters = hdl.parameters(("int3",))
+    layout = parameters.layout
+    dut = Unpack(parameters=parameters)
+    bench = hdl.EngineBench(parameters, engine=object())
+    source = Source(bench.w(random_matrix("int3", 3, 8, 8, seed=1)))
+    before = layout.layer_header_beats + 1 + layout.row_scale_beats + 1
+
+    async def script(ctx):
+        cycles = _offering(ctx, dut, source)
+        ctx.set(dut.rows_free, 0b11)
+        ctx.set(dut.room, 1)
+        ctx.set(dut.filled, 0b10)
+        await cycles(40)
+        assert source.sent == before
+        ctx.set(dut.filled, 0b01)
+        ctx.set(dut.kept_tokens[0][0].beats, 2)
+        await cycles(5)
+        assert source.sent > before
+        assert ctx.get(dut.error) == Error.NONE
+
+    hdl.simulate(dut, script)
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("unknown", Error.FORMAT), ("cut_short", Error.LENGTH), ("both", Error.FORMAT)],
+)
+def test_what_lanes_find(hdl, name, error):
+    """It stops the layer, sticks, and what comes is discarded."""
+    parameters = hdl.parameters(("int3",))
+    dut = Unpack(parameters=parameters)
+    bench = hdl.EngineBench(parameters, engine=object())
+    beats = bench.w(random_matrix("int3", 3, 40, 8, seed=1))
+    source = Source(beats * 2)
+
+    async def script(ctx):
+        cycles = _offering(ctx, dut, source)
+        ctx.set(dut.rows_free, 0b11)
+        ctx.set(dut.filled, 0b11)
+        for bank in range(2):
+            ctx.set(dut.kept_tokens[bank][0].beats, 10)
+        ctx.set(dut.room, 1)
+        await cycles(len(beats) - 10)
+        assert ctx.get(dut.error) == Error.NONE
+        for signal in ("unknown", "cut_short"):
+            ctx.set(getattr(dut, signal), name in (signal, "both"))
+        await cycles(1)
+        ctx.set(dut.unknown, 0)
+        ctx.set(dut.cut_short, 0)
+        for _ in range(len(beats) + 12):
+            await cycles(1)
+            assert ctx.get(dut.error) == error
+            assert not ctx.get(dut.push)
+            assert not ctx.get(dut.done)
+        assert source.finished
+
+    hdl.simulate(dut, script)
+
+
 def test_layouts(hdl):
     parameters = hdl.parameters(("int3",), max_rows=12, tile_slices=2)
     weights = weight_layout(parameters)
     assert (weights["data"].offset, weights["data"].width) == (0, 32)
     assert (weights["last"].offset, weights.size) == (32, 33)
-    described = slice_layout(parameters)
-    assert described["slice"].width == 2
-    assert described["row"].width == 3
+    fill = row_fill_layout(parameters)
+    assert fill["scale"].width == 4
+    assert fill["row"].width == 3
+    assert fill["place"].width == 2  # one of four blocks

@@ -1,0 +1,159 @@
+"""What is chosen about the arithmetic of a lane: one class for each kind of engine."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..formats import NumberFormat
+
+__all__ = ["CORE_OPTIONS", "CoreOptions", "LutOptions", "MacOptions", "TermOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreOptions:
+    """What all kinds have in common."""
+
+    engine: ClassVar[str]
+    """Name of the kind of engine."""
+
+    def check(self, width: int) -> None:
+        """Refuse what does not go with a lane of ``width`` weights.
+
+        Raises
+        ------
+        :exc:`ValueError`
+            If something does not; the sentence says what.
+        """
+
+    @property
+    def fold(self) -> int:
+        """Parts that a slice's weights are taken in, one a cycle."""
+        return 1
+
+    @property
+    def write_cycles(self) -> int:
+        """Cycles in which a slice's activations are written for the lanes."""
+        raise NotImplementedError
+
+    def steps(self, item: NumberFormat) -> int:
+        """Count the passes over a slice that a format takes."""
+        raise NotImplementedError
+
+    def cycles(self, item: NumberFormat) -> int:
+        """Count the cycles that a lane takes for one slice of a format."""
+        return self.steps(item) * self.fold
+
+
+@dataclass(frozen=True, kw_only=True)
+class LutOptions(CoreOptions):
+    """Table look-up: one digit plane a cycle.
+
+    Parameters
+    ----------
+    mu : int
+        Activations that share one table, 1 to 8.
+    table : str
+        ``full``: 2^mu entries; ``half``: 2^(mu-1) entries and a sign.
+
+    Raises
+    ------
+    :exc:`ValueError`
+        If a number is out of range.
+    """
+
+    engine: ClassVar[str] = "lut"
+    mu: int = 4
+    table: str = "full"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.mu, int) or not 1 <= self.mu <= 8:
+            raise ValueError(f"mu must be an integer in 1..8, not {self.mu!r}")
+        if self.table not in ("full", "half"):
+            raise ValueError(f"table must be 'full' or 'half', not {self.table!r}")
+        if self.table == "half" and self.mu < 2:
+            raise ValueError(
+                "mu must be at least 2 for half tables; use 2 or more, or table 'full'"
+            )
+
+    @property
+    def write_cycles(self) -> int:
+        """Cycles that a slice's tables take: to sum up the first entry, and one for each."""
+        return self.mu + self.entries
+
+    def steps(self, item: NumberFormat) -> int:
+        """Count the digit planes of a format."""
+        return len(item.planes)
+
+    def tables(self, width: int) -> int:
+        """Count the tables of one slice."""
+        return -(-width // self.mu)
+
+    @property
+    def entries(self) -> int:
+        """Entries of one table."""
+        return 1 << (self.mu if self.table == "full" else self.mu - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FoldedOptions(CoreOptions):
+    """Kinds that may take a slice's weights in several parts."""
+
+    fold: int = 2  # type: ignore[assignment]
+
+    @property
+    def write_cycles(self) -> int:
+        """Cycles that a slice takes: one for each part."""
+        return self.fold
+
+    def check(self, width: int) -> None:
+        """Refuse a fold that does not divide the width."""
+        if not isinstance(self.fold, int) or self.fold < 1 or width % self.fold:
+            raise ValueError(
+                f"fold must divide the {width} weights of a lane's slice, not {self.fold!r}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TermOptions(_FoldedOptions):
+    """Signed powers of two: one term of a part of a slice's weights a cycle.
+
+    Parameters
+    ----------
+    fold : int
+        Parts that a slice's weights are taken in; divides the width. With 2, as many terms a cycle
+        as suit one code bit of every weight a cycle.
+    """
+
+    engine: ClassVar[str] = "term"
+
+    def steps(self, item: NumberFormat) -> int:
+        """Count the terms of a format's weights, at most."""
+        return item.step_count
+
+
+@dataclass(frozen=True, kw_only=True)
+class MacOptions(_FoldedOptions):
+    """Multipliers: the baseline that the others are measured against.
+
+    Parameters
+    ----------
+    fold : int
+        Parts that a slice's weights are taken in; divides the width.
+    product : str
+        ``logic``: multipliers of adders; ``dsp``: for the synthesiser to map onto DSP blocks.
+    """
+
+    engine: ClassVar[str] = "mac"
+    product: str = "logic"
+
+    def __post_init__(self) -> None:
+        if self.product not in ("logic", "dsp"):
+            raise ValueError(f"product must be 'logic' or 'dsp', not {self.product!r}")
+
+    def steps(self, item: NumberFormat) -> int:
+        """Count one; for binary coding one for each scale."""
+        return item.scale_count
+
+
+CORE_OPTIONS: dict[str, type[CoreOptions]] = {
+    kind.engine: kind for kind in (LutOptions, TermOptions, MacOptions)
+}

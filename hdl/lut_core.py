@@ -1,0 +1,117 @@
+"""The core of a LUT engine: one digit plane of a slice a cycle, by table look-up."""
+
+from amaranth import Module, Mux, Signal, Value, signed
+from amaranth.lib import data, memory
+
+from .core import Core, activation_write_layout
+from .lookup import Lookup, entries_layout
+from .parameters import EngineParameters
+from .pipeline import delay, sum_latency
+from .plane_decoder import PlaneDecoder, plane_coefficients, plane_layout
+
+__all__ = ["LutCore"]
+
+
+class LutCore(Core):
+    """:class:`Core` by look-up: every token has tables of its own, all share the keys.
+
+    ``write.values`` is one entry of every table of a slice, ``write.index`` its number.
+
+    Parameters
+    ----------
+    parameters : EngineParameters
+        A LUT engine's.
+    """
+
+    def __init__(self, *, parameters: EngineParameters) -> None:
+        self._tree = sum_latency(entries_layout(parameters).length)
+        write = activation_write_layout(parameters, entries_layout(parameters))
+        super().__init__(parameters=parameters, write_layout=write)
+
+    @property
+    def latency(self) -> int:
+        """Cycles from a step to its sums: decode, look up, add, inject."""
+        return self._inject + 1
+
+    @property
+    def hold_cycles(self) -> int:
+        """Cycles from a step to when its slice's activations may be overwritten."""
+        return self._inject
+
+    @property
+    def _inject(self) -> int:
+        """Cycles from a step to when its slice's activation sum is needed."""
+        return 2 + self._tree
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        parameters = self.parameters
+        m.submodules.decoder = decoder = PlaneDecoder(parameters=parameters)
+        key = Signal.like(decoder.key, reset_less=True)
+        m.d.comb += [
+            decoder.codes.eq(self.codes),
+            decoder.format.eq(self.format),
+            decoder.zero.eq(self.zero),
+            decoder.step.eq(self.step),
+        ]
+        if parameters.layout.codebooks:
+            m.d.comb += decoder.codebooks.eq(self.codebooks)
+        m.d.sync += key.eq(decoder.key)
+
+        slice_at_look_up = delay(m, self.slice, 1, name="look_up_slice")
+        slice_at_inject = delay(m, slice_at_look_up, self._inject - 1, name="inject_slice")
+        plane_bits = delay(m, decoder.plane, self._inject, name="inject_plane")
+        plane = data.View(plane_layout(parameters), plane_bits)
+        coefficient = delay(m, plane.coefficient, 1, name="coefficient")
+        for token in range(parameters.tokens):
+            m.submodules[f"lookup_{token}"] = lookup = Lookup(parameters=parameters)
+            m.d.comb += [
+                lookup.enable.eq(self.write.enable),
+                lookup.write_slice.eq(self.write.slice),
+                lookup.entry.eq(self.write.index),
+                lookup.entries.eq(self.write.values[token]),
+                lookup.key.eq(key),
+                lookup.slice.eq(slice_at_look_up),
+            ]
+            every = self._slice_sum(m, token, slice_at_inject)
+            total = self._digits(m, token, lookup.sum, every, plane)
+            m.d.comb += self.sums[token].eq(self._weighted(m, token, total, coefficient))
+
+        return m
+
+    def _slice_sum(self, m: Module, token: int, address: Value) -> Value:
+        """Keep the sum of each slice's activations; return that of the slice at ``address``."""
+        shape = signed(self.parameters.slice_width)
+        store = memory.Memory(shape=shape, depth=1 << len(self.slice), init=[])
+        m.submodules[f"slice_sums_{token}"] = store
+        write, read = store.write_port(), store.read_port(domain="comb")
+        m.d.comb += [
+            write.addr.eq(self.write.slice),
+            write.data.eq(self.write.sum[token]),
+            write.en.eq(self.write.enable_sum),
+            read.addr.eq(address),
+        ]
+        return read.data
+
+    def _digits(
+        self, m: Module, token: int, signed_sum: Value, every: Value, plane: data.View
+    ) -> Value:
+        """Sum of 0/1 digits less the zero-point's, or of ±1 digits as it is; one cycle later.
+
+        With ``D`` the sum over ±1 and ``X`` that over all activations, 0/1 digits sum up to
+        ``(D + X) / 2``; a zero-point's digit of 1 takes ``X`` off that.
+        """
+        shape = signed(self.parameters.slice_width + 1)
+        total = Signal(shape, name=f"total_{token}", reset_less=True)
+        unipolar = Signal(shape, name=f"unipolar_{token}")
+        m.d.comb += unipolar.eq(Mux(plane.zero, signed_sum - every, signed_sum + every) >> 1)
+        m.d.sync += total.eq(Mux(plane.bipolar, signed_sum, unipolar))
+        return total
+
+    def _weighted(self, m: Module, token: int, total: Value, coefficient: Value) -> Value:
+        weighted = Signal(signed(self.parameters.segment_width), name=f"weighted_{token}")
+        with m.Switch(coefficient):
+            for index, factor in enumerate(plane_coefficients(self.parameters)):
+                with m.Case(index):
+                    m.d.comb += weighted.eq(total * factor)
+        return weighted

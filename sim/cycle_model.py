@@ -1,0 +1,321 @@
+"""Cycles of a layer, from its packed stream and the engine's timing, without simulating it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from ..formats import PackedLayer, StreamLayout
+from ..formats.layout import FRAME_BEATS
+
+__all__ = ["EngineTiming", "predict_cycles"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineTiming:
+    """What decides how long an engine takes, in cycles unless said otherwise.
+
+    Parameters
+    ----------
+    member_cycles : tuple of int
+        Steps of a slice for each of the layout's formats.
+    slices_ahead : int
+        Slices that wait in a lane.
+    multiply_interval : int
+        Between group sums of a lane.
+    release, add : int
+        From a step to when its activations, and its row, are done with.
+    tokens : int
+        Vectors of a pass.
+    act_lanes : int
+        Activations of a beat.
+    store_latency : int
+        From reading activations to their integers.
+    write_cycles : int
+        To write a slice for the lanes.
+    output_latency : int
+        From row sums to numbers.
+    """
+
+    member_cycles: tuple[int, ...]
+    slices_ahead: int
+    multiply_interval: int
+    release: int
+    add: int
+    tokens: int
+    act_lanes: int
+    store_latency: int
+    write_cycles: int
+    output_latency: int
+
+
+def predict_cycles(
+    packed: PackedLayer, layout: StreamLayout, timing: EngineTiming, *, passes: int = 1
+) -> int:
+    """Predict the cycles from the first beat offered to the last output taken.
+
+    All streams go as fast as the engine lets them, from reset on: every beat is offered as soon as
+    the one before has passed, and every output is taken at once. The prediction is exact: it is
+    what the generated hardware takes.
+
+    Parameters
+    ----------
+    packed : PackedLayer
+        The layer.
+    layout : StreamLayout
+        The layout that it was packed for.
+    timing : EngineTiming
+        The engine's.
+    passes : int
+        How often the layer's weights pass, each for ``tokens`` vectors.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    :exc:`ValueError`
+        If the engine would wait for ever, because a lane's words come too late.
+    """
+    blocks = -(-packed.rows // layout.lanes)
+    act_beats = -(-packed.columns // timing.act_lanes)
+    output_beats = -(-packed.rows // layout.output_lanes)
+    row_beats = layout.codebook_beats + blocks * layout.row_scale_beats
+    if layout.places_of_beat:
+        row_beats += -(-blocks // layout.places_of_beat)
+
+    builder = _Builder(packed, layout, timing)
+    words = _Words(packed, layout, timing)
+    released = [-1, -1]  # when the vectors of the last passes had been read
+    drained = [-1, -1]  # when the row sums of the last passes had been read
+    received = drain_ends = -1
+    begin = 0
+    for _ in range(passes):
+        # The stores take two passes' vectors; one is known two cycles after its last beat.
+        for _ in range(timing.tokens):
+            received = max(received, released[0]) + act_beats
+        builder.begin_pass(ready=received + 2)
+        # Header, a cycle to check it, codebooks, row scales, checksum; then the wait for a tile.
+        checked = max(begin + layout.layer_header_beats, drained[0] + 1)
+        start = max(checked + row_beats + 2, builder.filled[0])
+        done = words.run(start, builder)
+        released = [released[1], builder.filled[-1] - 1]
+        # The sums come out with a cycle before each token.
+        for _ in range(timing.tokens):
+            drain_ends = max(done, drain_ends) + 1 + output_beats
+        drained = [drained[1], drain_ends]
+        begin = done + 1
+    return drain_ends + timing.output_latency + 1
+
+
+# In all of the following a time is the number of a cycle, counted from reset. What is written in a
+# cycle is seen in the next.
+
+
+class _Builder:
+    """Writes tiles for the lanes: one while the lanes use the other.
+
+    ``filled`` has for each tile of the pass at hand, as far as it is known, when the lanes see it.
+    """
+
+    def __init__(self, packed: PackedLayer, layout: StreamLayout, timing: EngineTiming) -> None:
+        beats_of_slice = layout.width // timing.act_lanes
+        slice_cycles = beats_of_slice + timing.store_latency + timing.write_cycles + 1
+        slices = -(-packed.columns // layout.width)
+        self._tile_cycles = [
+            slice_cycles * min(layout.tile_slices, slices - first)
+            for first in range(0, slices, layout.tile_slices)
+        ]
+        self._next = 0  # when the next tile can be begun
+        self._freed = [0, 0]  # when the banks of the next two tiles are free
+        self.filled: list[int] = []
+
+    def begin_pass(self, *, ready: int) -> None:
+        """Begin with the vectors that are known from ``ready`` on."""
+        self.filled = []
+        self._next = max(self._next, ready)
+        while self._freed and len(self.filled) < len(self._tile_cycles):
+            self._fill()
+
+    def finish(self, time: int) -> None:
+        """Note that all lanes have done with the oldest tile that any of them needed."""
+        self._freed.append(time + 1)
+        if len(self.filled) < len(self._tile_cycles):
+            self._fill()
+
+    def _fill(self) -> None:
+        begin = max(self._next, self._freed.pop(0))
+        end = begin + self._tile_cycles[len(self.filled)]
+        self.filled.append(end + 1)
+        self._next = end + 1
+
+
+class _Words:
+    """The lanes' words of one pass: pushed to all lanes at a time, taken by each at its own."""
+
+    def __init__(self, packed: PackedLayer, layout: StreamLayout, timing: EngineTiming) -> None:
+        self._ahead = layout.ahead
+        self._span_gap = layout.span_header_beats + 2
+        streams = list(_lane_streams(packed, layout, timing))
+        # Words of every span: as many as the lane with the most has.
+        spans = [max(map(len, parts)) for parts in zip(*streams, strict=True)]
+        self._gaps = self._find_gaps(spans)
+        self._lanes = []
+        for stream in streams:
+            filled_up = [[*w, *[_PLAIN] * (n - len(w))] for w, n in zip(stream, spans, strict=True)]
+            self._lanes.append(_Lane([word for part in filled_up for word in part], layout, timing))
+        self._tiles = sum(word.ends_tile for part in streams[0] for word in part)
+
+    def _find_gaps(self, spans: list[int]) -> list[int]:
+        """Cycles from each word to the next: one, a checksum, or a checksum and a header."""
+        gaps = []
+        for length in spans:
+            inside = np.ones(length, dtype=np.int64)
+            inside[FRAME_BEATS - 1 :: FRAME_BEATS] += 1
+            inside[-1] = 1 + self._span_gap
+            gaps += inside.tolist()
+        return gaps
+
+    def run(self, start: int, builder: _Builder) -> int:
+        """Let the words of a pass go by.
+
+        Parameters
+        ----------
+        start : int
+            When the lanes are told to begin.
+        builder : _Builder
+            The tiles; told of those that are done with.
+
+        Returns
+        -------
+        int
+            When the row sums are final.
+        """
+        lanes, ahead = self._lanes, self._ahead
+        for lane in lanes:
+            lane.begin()
+        finished = 0
+        pushed: list[int] = []
+        time = start + self._span_gap
+        for index, gap in enumerate(self._gaps):
+            if index >= ahead:
+                for lane in lanes:
+                    if len(lane.taken) <= index - ahead:
+                        raise ValueError("The engine would wait for ever for words of this stream")
+                    time = max(time, lane.taken[index - ahead] + 1)
+            pushed.append(time)
+            time += gap
+            for lane in lanes:
+                lane.take(pushed, builder.filled)
+            while finished < self._tiles and all(len(lane.finished) > finished for lane in lanes):
+                builder.finish(max(lane.finished[finished] for lane in lanes))
+                finished += 1
+                for lane in lanes:
+                    lane.take(pushed, builder.filled)
+        return max(pushed[-1] + 2, *(lane.idle for lane in lanes))
+
+
+class _Word(NamedTuple):
+    """What a lane's word does."""
+
+    steps: int  # of the slice that it completes; 0 if it completes none
+    tile: int
+    ends_record: bool
+    ends_tile: bool
+
+
+_PLAIN = _Word(0, 0, False, False)
+
+
+class _Lane:
+    """One lane: takes words, completes slices, steps through them."""
+
+    def __init__(self, words: list[_Word], layout: StreamLayout, timing: EngineTiming) -> None:
+        self._words, self._timing = words, timing
+        self._first_batch = layout.batch_shape[0]
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a pass."""
+        self.taken: list[int] = []  # when each word was
+        self.finished: list[int] = []  # when the lane says that it has done with each tile
+        self._slices: list[int] = []  # when each slice's turn came
+        self._last_step = self._last_sum = -1
+
+    @property
+    def idle(self) -> int:
+        """When nothing is under way any more."""
+        return max(self.taken[-1], self._last_step + self._timing.add) + 1
+
+    def take(self, pushed: list[int], filled: list[int]) -> None:
+        """Take the words that are there, as far as it is known when their tiles are."""
+        taken, slices, ahead = self.taken, self._slices, self._timing.slices_ahead
+        for index in range(len(taken), len(pushed)):
+            word = self._words[index]
+            time = pushed[index] + 1
+            if taken:
+                # A cycle after the one before; the first header takes one more.
+                time = max(time, taken[-1] + (2 if index == self._first_batch else 1))
+            if word.steps:
+                if word.tile >= len(filled):
+                    return
+                time = max(time, filled[word.tile])
+                if len(slices) >= ahead:
+                    time = max(time, slices[-ahead] + 1)
+                self._step(word, time)
+            taken.append(time)
+
+    def _step(self, word: _Word, completed: int) -> None:
+        """Step through a slice as soon as it is there and the one before is in its last step."""
+        timing = self._timing
+        turn = max(completed + 1, self._last_step)
+        self._slices.append(turn)
+        self._last_step = turn + word.steps
+        if word.ends_record:
+            self._last_step = max(self._last_step, self._last_sum + timing.multiply_interval)
+            self._last_sum = self._last_step
+        if word.ends_tile:
+            self.finished.append(self._last_step + timing.release + 1)
+
+
+def _lane_streams(
+    packed: PackedLayer, layout: StreamLayout, timing: EngineTiming
+) -> Iterator[list[list[_Word]]]:
+    """Yield the words of every span, for each lane that differs from those before."""
+    shapes = np.array([
+        (item.code_width, cycles)
+        for item, cycles in zip(layout.members, timing.member_cycles, strict=True)
+    ])
+    batch_beats, batch_records = layout.batch_shape
+    slices, records = packed.slices.tolist(), len(packed.slices)
+    blocks = -(-packed.rows // layout.lanes)
+    tile_records = _records_of_tiles(packed, layout, blocks)
+    for lane in np.unique(shapes[packed.formats].reshape(len(packed.formats), -1), axis=0):
+        spans: list[list[_Word]] = []
+        for tile, last in enumerate(tile_records):
+            if tile % packed.span_tiles == 0:
+                spans.append([])
+            words = spans[-1]
+            first = tile_records[tile - 1] + 1 if tile else 0
+            for record in range(first, last + 1):
+                if record == 0:
+                    words += [_PLAIN] * batch_beats
+                if (record + 1) % batch_records == 0 and record + 1 < records:
+                    words += [_PLAIN] * batch_beats
+                code_width, steps = lane[2 * record : 2 * record + 2].tolist()
+                for index in range(slices[record]):
+                    ends = index == slices[record] - 1
+                    words += [_PLAIN] * (code_width - 1)
+                    words.append(_Word(steps, tile, ends, ends and record == last))
+        yield spans
+
+
+def _records_of_tiles(packed: PackedLayer, layout: StreamLayout, blocks: int) -> list[int]:
+    """Return the number of the last record of each tile."""
+    slices = -(-packed.columns // layout.width)
+    tile_ends = np.minimum(
+        np.arange(layout.tile_slices, slices + layout.tile_slices, layout.tile_slices), slices
+    )
+    return (np.searchsorted(packed.slices.cumsum(), tile_ends * blocks)).tolist()
