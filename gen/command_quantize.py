@@ -1,13 +1,18 @@
 """``lutra quantize``: from a float checkpoint to a model file."""
 
 import click
+from click.core import ParameterSource
 
-from ..quant import METHODS, Recipe, quantize_file
+from ..quant import METHODS, Recipe, load_recipe, quantize_file
+from .config import load_config
 from .console import progress_bar
 from .model_table import print_model
 from .options import GROUP_SIZE, JSON_OPTION, ExampleCommand
 
 __all__ = ["quantize_command"]
+
+# What a recipe file says instead.
+_OF_UNIFORM = ("format_name", "group_size", "method", "scale_width")
 
 
 @click.command(
@@ -52,8 +57,26 @@ __all__ = ["quantize_command"]
     help="Layers to take, such as 'model.layers.0.*'; repeatable. Default: every matrix named "
     "*.weight but embeddings.",
 )
+@click.option(
+    "--recipe",
+    "recipe_path",
+    metavar="FILE",
+    help="Recipe, TOML, instead of format, group size, method and scale width.",
+)
+@click.option(
+    "--calibration",
+    metavar="FILE",
+    help="Activations of each layer, .safetensors, for a recipe that measures with them.",
+)
+@click.option(
+    "--config",
+    metavar="CONFIG",
+    help="Engine that a recipe's budget of cycles is for. Default: a cycle for each plane.",
+)
 @JSON_OPTION
+@click.pass_context
 def quantize_command(
+    context: click.Context,
     checkpoint: str,
     output: str,
     format_name: str,
@@ -61,18 +84,40 @@ def quantize_command(
     method: str | None,
     scale_width: int,
     patterns: tuple[str, ...],
+    recipe_path: str | None,
+    calibration: str | None,
+    config: str | None,
     as_json: bool,
 ) -> None:
     """Quantise a .safetensors checkpoint (float32, float16, bfloat16) into a model file."""
-    recipe = Recipe(
-        format=format_name, group_size=group_size, method=method, scale_width=scale_width
-    )
+    if recipe_path is None:
+        if calibration is not None:
+            raise click.UsageError("--calibration goes with --recipe; one format needs none")
+        if config is not None:
+            raise click.UsageError("--config goes with --recipe; one format has no choice")
+        recipe = Recipe(
+            format=format_name, group_size=group_size, method=method, scale_width=scale_width
+        )
+    else:
+        _refuse_uniform(context)
+        recipe = load_recipe(recipe_path)
+    engine = {} if config is None else {"cycles": load_config(config).parameters.core.cycles}
     with progress_bar() as progress:
         model = quantize_file(
             checkpoint,
             output,
             recipe,
             patterns=list(patterns) or None,
+            calibration=calibration,
+            **engine,
             progress=lambda layer, done, total: progress(layer, done / max(total, 1)),
         )
     print_model(model, as_json=as_json)
+
+
+def _refuse_uniform(context: click.Context) -> None:
+    """Refuse options that would have no effect beside a recipe file."""
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if parameter.name in _OF_UNIFORM and given:
+            raise click.UsageError(f"{parameter.opts[0]} goes without --recipe; write it there")

@@ -1,30 +1,48 @@
 """Quantisers, recipes, float checkpoints and the model file."""
 
+from .allocation import Allocation
+from .calibration import Calibration
 from .checkpoint import Checkpoint
 from .convert import uniform_to_bcq
 from .file_error import FileError
 from .float_layer import FloatLayer
+from .knapsack import knapsack
 from .layer_record import LayerRecord
+from .layered_recipe import LayeredRecipe
 from .methods import METHODS, Method, method_for
+from .mixture import Mixture
 from .model_file import ModelFile
 from .model_writer import MODEL_VERSION, ModelWriter
+from .parse_recipe import AnyRecipe, load_recipe, parse_recipe
 from .quantize import quantize
 from .quantize_file import quantize_file
+from .quantize_mixture import quantize_mixture
 from .recipe import Recipe
+from .slim import slim
 
 __all__ = [
     "METHODS",
     "MODEL_VERSION",
+    "Allocation",
+    "AnyRecipe",
+    "Calibration",
     "Checkpoint",
     "FileError",
     "FloatLayer",
     "LayerRecord",
+    "LayeredRecipe",
     "Method",
+    "Mixture",
     "ModelFile",
     "ModelWriter",
     "Recipe",
+    "knapsack",
+    "load_recipe",
     "method_for",
+    "parse_recipe",
     "quantize",
     "quantize_file",
+    "quantize_mixture",
+    "slim",
     "uniform_to_bcq",
 ]

@@ -7,7 +7,7 @@ from ..formats import Family, QuantizedMatrix
 from .groups import quantize_groups
 from .sign_search import SignSearch
 
-__all__ = ["alternating"]
+__all__ = ["alternating", "alternating_search"]
 
 _ROUNDS = 15  # as the solver of LUT-GEMM's authors
 
@@ -36,8 +36,13 @@ def alternating(
     """
     return quantize_groups(
         weights,
-        SignSearch(family.members[0], rounds=_ROUNDS),
+        alternating_search(family),
         members=family.members,
         group_size=group_size,
         scale_width=scale_width,
     )
+
+
+def alternating_search(family: Family) -> SignSearch:
+    """Return what :func:`alternating` does with a few groups; scales are not split yet."""
+    return SignSearch(family.members[0], rounds=_ROUNDS)

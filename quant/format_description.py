@@ -2,7 +2,14 @@
 
 from typing import Any
 
-from ..formats import BinaryCodingFormat, NumberFormat, ValueFormat, member
+from ..formats import (
+    CODEBOOKS,
+    BinaryCodingFormat,
+    CodebookFormat,
+    NumberFormat,
+    ValueFormat,
+    member,
+)
 
 __all__ = ["describe_format", "parse_format"]
 
@@ -31,7 +38,8 @@ def describe_format(item: NumberFormat) -> dict[str, Any]:
 def parse_format(description: dict[str, Any]) -> NumberFormat:
     """Undo :func:`describe_format`.
 
-    Where the catalogue has the same format, its own object is returned.
+    Where the catalogue has the same format, its own object is returned. Values by the name of a
+    codebook's slot are a codebook.
 
     Raises
     ------
@@ -50,6 +58,8 @@ def parse_format(description: dict[str, Any]) -> NumberFormat:
         kind = kinds[fields.pop("kind")]
         if "values" in fields:
             fields["values"] = tuple(fields["values"])
+        if kind is ValueFormat and fields["name"] in CODEBOOKS:
+            kind = CodebookFormat
         return kind(**fields)
     except (KeyError, TypeError) as error:
         raise ValueError(f"A format is not described as it should be: {description!r}") from error

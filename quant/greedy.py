@@ -7,7 +7,7 @@ from ..formats import Family, QuantizedMatrix
 from .groups import quantize_groups
 from .sign_search import SignSearch
 
-__all__ = ["greedy"]
+__all__ = ["greedy", "greedy_search"]
 
 
 def greedy(
@@ -30,8 +30,13 @@ def greedy(
     """
     return quantize_groups(
         weights,
-        SignSearch(family.members[0], rounds=0),
+        greedy_search(family),
         members=family.members,
         group_size=group_size,
         scale_width=scale_width,
     )
+
+
+def greedy_search(family: Family) -> SignSearch:
+    """Return what :func:`greedy` does with a few groups; scales are not split yet."""
+    return SignSearch(family.members[0], rounds=0)

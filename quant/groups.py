@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..formats import NumberFormat, QuantizedMatrix
-from .row_scales import row_scales
+from .float_scaled import FloatScaledMatrix
 
-__all__ = ["QuantizedGroups", "quantize_groups"]
+__all__ = ["GroupSearch", "QuantizedGroups", "quantize_groups", "search_groups"]
 
 # Weights that one call takes: what it needs stays within a core's own cache.
 _BLOCK_WEIGHTS = 1 << 17
@@ -36,15 +36,39 @@ class QuantizedGroups:
     zeros: npt.NDArray[np.uint8]
 
 
+GroupSearch = Callable[[npt.NDArray[np.float32]], QuantizedGroups]
+"""Takes a contiguous float32 array of shape (length, count), one group a column."""
+
+
 def quantize_groups(
     weights: npt.NDArray[np.float32],
-    quantizer: Callable[[npt.NDArray[np.float32]], QuantizedGroups],
+    quantizer: GroupSearch,
     *,
     members: tuple[NumberFormat, ...],
     group_size: int,
     scale_width: int,
 ) -> QuantizedMatrix:
-    """Quantise every group of a matrix by itself, on all cores.
+    """Quantise every group of a matrix by itself, on all cores, and split its scales.
+
+    Parameters
+    ----------
+    weights, quantizer, members, group_size
+        As for :func:`search_groups`.
+    scale_width : int
+        Magnitude bits of a group scale.
+    """
+    found = search_groups(weights, quantizer, members=members, group_size=group_size)
+    return found.split(scale_width)
+
+
+def search_groups(
+    weights: npt.NDArray[np.float32],
+    quantizer: GroupSearch,
+    *,
+    members: tuple[NumberFormat, ...],
+    group_size: int,
+) -> FloatScaledMatrix:
+    """Quantise every group of a matrix by itself, on all cores; scales stay in float32.
 
     A shorter last group is handed over at its own length, so no quantiser sees padding.
 
@@ -53,13 +77,11 @@ def quantize_groups(
     weights : float32 array, shape (N, K)
         Finite.
     quantizer : callable
-        Takes a contiguous float32 array of shape (length, count), one group a column.
+        See :data:`GroupSearch`.
     members : tuple of NumberFormat
         What the format ids index.
     group_size : int
         1 to K.
-    scale_width : int
-        Magnitude bits of a group scale.
     """
     rows, columns = weights.shape
     groups = -(-columns // group_size)
@@ -83,16 +105,13 @@ def quantize_groups(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in pool.map(work, _blocks(rows, columns, group_size)):
             pass
-    integers, steps = row_scales(scales, scale_width)
-    return QuantizedMatrix(
+    return FloatScaledMatrix(
         members=members,
         group_size=group_size,
         codes=codes,
         format_ids=format_ids,
-        scales=integers,
+        scales=scales,
         zeros=zeros,
-        row_scales=steps,
-        scale_width=scale_width,
     )
 
 

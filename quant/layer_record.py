@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ..formats import CATALOG, NumberFormat, QuantizedMatrix
+from ..formats import CATALOG, CodebookFormat, NumberFormat, QuantizedMatrix
 from .format_description import describe_format, parse_format
 
 __all__ = ["LayerRecord"]
@@ -16,7 +16,8 @@ class LayerRecord:
     Parameters
     ----------
     format : str
-        Name of the catalogue's family with these members; empty where it has none.
+        Name of the catalogue's family with these members, or of the slot of the one codebook that
+        is the only member; empty where there is none.
     members : tuple of NumberFormat
         What format ids index.
     group_size : int
@@ -40,9 +41,11 @@ class LayerRecord:
     @classmethod
     def of(cls, matrix: QuantizedMatrix) -> "LayerRecord":
         """Describe a quantised matrix."""
-        names = (entry.name for entry in CATALOG.values() if entry.members == matrix.members)
+        names = [entry.name for entry in CATALOG.values() if entry.members == matrix.members]
+        if len(matrix.members) == 1 and isinstance(matrix.members[0], CodebookFormat):
+            names.append(matrix.members[0].name)
         return cls(
-            format=next(names, ""),
+            format=next(iter(names), ""),
             members=matrix.members,
             group_size=matrix.group_size,
             rows=matrix.rows,

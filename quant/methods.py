@@ -4,10 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..formats import BinaryCodingFormat, Family, NumberFormat, QuantizedMatrix, ValueFormat
-from .absmax import absmax
-from .alternating import alternating
-from .greedy import greedy
-from .mse import mse
+from .absmax import absmax, absmax_search
+from .alternating import alternating, alternating_search
+from .greedy import greedy, greedy_search
+from .groups import GroupSearch
+from .mse import mse, mse_search
 
 __all__ = ["METHODS", "Method", "method_for"]
 
@@ -24,6 +25,10 @@ class Method:
         ``quantizer(weights, family, group_size, scale_width)`` returns a
         :class:`QuantizedMatrix`; ``weights`` is finite float32 of shape (N, K), ``group_size`` is
         1 to K.
+    search : callable
+        ``search(family)`` returns the part of it that quantises a few groups and leaves their
+        scales in float32, as :func:`quantize_groups` takes it; None for a method that does not
+        work group by group, whose formats cannot be mixed with others in a layer.
     kind : type of NumberFormat
         Kind of format that every member of the family must be.
     summary : str
@@ -32,6 +37,7 @@ class Method:
 
     name: str
     quantizer: Callable[..., QuantizedMatrix]
+    search: Callable[[Family], GroupSearch] | None
     kind: type[NumberFormat]
     summary: str
 
@@ -44,10 +50,28 @@ class Method:
 METHODS: dict[str, Method] = {
     entry.name: entry
     for entry in (
-        Method("absmax", absmax, ValueFormat, "round to nearest; the largest weight fits"),
-        Method("mse", mse, ValueFormat, "round to nearest; clip where that lowers the error"),
-        Method("alternating", alternating, BinaryCodingFormat, "fit scales and signs in turns"),
-        Method("greedy", greedy, BinaryCodingFormat, "one plane after another"),
+        Method(
+            "absmax",
+            absmax,
+            absmax_search,
+            ValueFormat,
+            "round to nearest; the largest weight fits",
+        ),
+        Method(
+            "mse",
+            mse,
+            mse_search,
+            ValueFormat,
+            "round to nearest; clip where that lowers the error",
+        ),
+        Method(
+            "alternating",
+            alternating,
+            alternating_search,
+            BinaryCodingFormat,
+            "fit scales and signs in turns",
+        ),
+        Method("greedy", greedy, greedy_search, BinaryCodingFormat, "one plane after another"),
     )
 }
 

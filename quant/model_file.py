@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from .file_error import FileError
 from .layer_record import LayerRecord
 from .model_writer import MODEL_VERSION
 from .packing import packed_bytes, unpack_codes
-from .recipe import Recipe
+from .parse_recipe import parse_recipe
 from .tensor_file import TensorFile
 
 __all__ = ["ModelFile"]
@@ -36,8 +36,10 @@ class ModelFile:
     path : Path
     layers : tuple of str
         Names, in the order in which they were written.
-    recipe : Recipe or None
+    recipe : Recipe, Mixture, LayeredRecipe or None
         How the layers were quantised.
+    allocations : list of dict
+        What allocators decided: layers, budget, what of it was spent, loss and bound.
 
     Raises
     ------
@@ -51,7 +53,10 @@ class ModelFile:
         self.path = self._file.path
         self._check_version()
         recipe = self._parse("lutra_recipe", str)
-        self.recipe = None if recipe == "null" else self._parse("lutra_recipe", Recipe.from_json)
+        self.recipe = None if recipe == "null" else self._parse("lutra_recipe", parse_recipe)
+        self.allocations: list[dict[str, Any]] = []
+        if "lutra_allocations" in self._file.metadata:
+            self.allocations = self._parse("lutra_allocations", _parse_allocations)
         self._records = self._parse("lutra_layers", _parse_layers)
         self.layers = tuple(self._records)
 
@@ -123,6 +128,23 @@ class ModelFile:
         counts = np.bincount(format_ids.ravel(), minlength=len(record.members))
         return {item.name: int(n) for item, n in zip(record.members, counts, strict=False)}
 
+    def weight_counts(self, name: str) -> dict[str, int]:
+        """Return how many weights use each format, by the format's name."""
+        record = self.record(name)
+        format_ids = self._group_bytes(name, "format_ids", len(record.members) > 1)
+        lengths = np.full(record.groups, record.group_size, dtype=np.int64)
+        lengths[-1] = record.columns - (record.groups - 1) * record.group_size
+        return {
+            item.name: int(((format_ids == index) * lengths).sum())
+            for index, item in enumerate(record.members)
+        }
+
+    def code_bits(self, name: str) -> float:
+        """Return the mean code bits of a weight, each counted at its own format's width."""
+        widths = {item.name: item.code_width for item in self.record(name).members}
+        counts = self.weight_counts(name)
+        return sum(widths[item] * count for item, count in counts.items()) / sum(counts.values())
+
     def verify(self) -> None:
         """Compare the recorded hash with the data.
 
@@ -187,3 +209,10 @@ def _parse_layers(text: str) -> dict[str, LayerRecord]:
     if not isinstance(layers, dict):
         raise ValueError("layers must be an object")
     return {name: LayerRecord.from_json(fields) for name, fields in layers.items()}
+
+
+def _parse_allocations(text: str) -> list[dict[str, Any]]:
+    found = json.loads(text)
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise ValueError("allocations must be a list of objects")
+    return found

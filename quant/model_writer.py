@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from ..formats import QuantizedMatrix
 from .file_error import FileError
 from .layer_record import LayerRecord
 from .packing import pack_codes
-from .recipe import Recipe
+from .parse_recipe import AnyRecipe
 
 __all__ = ["MODEL_VERSION", "ModelWriter"]
 
@@ -58,14 +58,19 @@ class ModelWriter:
     ``.scales`` int16 (N, G, C), int32 for a scale width of 16, ``.zeros`` uint8 (N, G) where some
     format has a zero-point, ``.row_scales`` float32 (N,), ``.bias`` float32 (N,) where there is
     one. The metadata hold ``lutra_model_version``, ``lutra_recipe``, ``lutra_layers``,
-    ``lutra_sha256`` and, for people, ``lutra_layout``.
+    ``lutra_sha256``, ``lutra_allocations`` where there are any and, for people, ``lutra_layout``.
 
     Parameters
     ----------
     path : path
         The model file; its folder must exist.
-    recipe : Recipe, optional
+    recipe : Recipe, Mixture or LayeredRecipe, optional
         Recorded in the file.
+
+    Attributes
+    ----------
+    allocations : list of dict
+        What allocators decided; recorded where there is anything.
 
     Raises
     ------
@@ -73,9 +78,10 @@ class ModelWriter:
         If the file cannot be written.
     """
 
-    def __init__(self, path: str | Path, *, recipe: Recipe | None = None):
+    def __init__(self, path: str | Path, *, recipe: AnyRecipe | None = None):
         self.path = Path(path)
         self._recipe = recipe
+        self.allocations: list[dict[str, Any]] = []
         self._records: dict[str, LayerRecord] = {}
         self._tensors: list[_Tensor] = []
         self._spool: BinaryIO | None = None
@@ -185,15 +191,16 @@ class ModelWriter:
     def _header(self, tensors: list[_Tensor], digest: str) -> bytes:
         layers = {name: record.to_json() for name, record in self._records.items()}
         recipe = None if self._recipe is None else json.loads(self._recipe.to_json())
-        header: dict[str, object] = {
-            "__metadata__": {
-                "lutra_model_version": str(MODEL_VERSION),
-                "lutra_recipe": json.dumps(recipe),
-                "lutra_layers": json.dumps(layers),
-                "lutra_sha256": digest,
-                "lutra_layout": _LAYOUT,
-            }
+        metadata = {
+            "lutra_model_version": str(MODEL_VERSION),
+            "lutra_recipe": json.dumps(recipe),
+            "lutra_layers": json.dumps(layers),
+            "lutra_sha256": digest,
+            "lutra_layout": _LAYOUT,
         }
+        if self.allocations:
+            metadata["lutra_allocations"] = json.dumps(self.allocations)
+        header: dict[str, object] = {"__metadata__": metadata}
         position = 0
         for tensor in tensors:
             header[tensor.name] = {

@@ -7,7 +7,7 @@ from ..formats import Family, QuantizedMatrix
 from .groups import quantize_groups
 from .value_search import ValueSearch
 
-__all__ = ["mse"]
+__all__ = ["mse", "mse_search"]
 
 # From no clipping down to a fifth: with two or three levels the best scale is that small.
 _RATIOS = tuple(step / 50 for step in range(50, 9, -1))
@@ -34,8 +34,13 @@ def mse(
     """
     return quantize_groups(
         weights,
-        ValueSearch(family.members, _RATIOS),
+        mse_search(family),
         members=family.members,
         group_size=group_size,
         scale_width=scale_width,
     )
+
+
+def mse_search(family: Family) -> ValueSearch:
+    """Return what :func:`mse` does with a few groups; scales are not split yet."""
+    return ValueSearch(family.members, _RATIOS)

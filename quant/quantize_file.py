@@ -2,13 +2,20 @@
 
 import math
 from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-from ..formats import QuantizedMatrix
+from ..formats import NumberFormat, QuantizedMatrix
+from .calibration import Calibration
 from .checkpoint import Checkpoint
 from .file_error import FileError
+from .layer_options import plane_count
+from .layered_recipe import LayeredRecipe
+from .mixture import Mixture
+from .mixture_run import MixtureRun
 from .model_file import ModelFile
 from .model_writer import ModelWriter
+from .parse_recipe import AnyRecipe
 from .quantize import quantize
 from .recipe import Recipe
 
@@ -18,12 +25,17 @@ __all__ = ["quantize_file"]
 def quantize_file(
     source: str | Path,
     target: str | Path,
-    recipe: Recipe,
+    recipe: AnyRecipe,
     *,
     patterns: Sequence[str] | None = None,
+    calibration: str | Path | None = None,
+    cycles: Callable[[NumberFormat], int] = plane_count,
     progress: Callable[[str, int, int], object] | None = None,
 ) -> ModelFile:
     """Quantise the layers of a checkpoint, one in memory at a time.
+
+    Where a budget is shared by the model, the layers that share it are read twice: for their
+    losses first, of which one number for each unit and format is kept, then to be quantised.
 
     Parameters
     ----------
@@ -31,13 +43,17 @@ def quantize_file(
         A ``.safetensors`` file of float32, float16 or bfloat16 tensors.
     target : path
         The model file; written beside its place and renamed when it is whole.
-    recipe : Recipe
+    recipe : Recipe, Mixture or LayeredRecipe
         How to quantise every layer.
     patterns : sequence of str, optional
         Which tensors, as :meth:`Checkpoint.select` takes them.
+    calibration : path, optional
+        A file as :class:`Calibration` reads it, for mixtures that need one.
+    cycles : callable
+        Cycles of one slice of a format's weights, for budgets of cycles.
     progress : callable, optional
-        Called as ``progress(layer, done, total)``, counted in weights, before each layer; and at
-        the end with the last layer and ``done == total``.
+        Called as ``progress(layer, done, total)``, counted in weights, before each layer is read;
+        and at the end with the last layer and ``done == total``.
 
     Returns
     -------
@@ -47,8 +63,8 @@ def quantize_file(
     Raises
     ------
     :exc:`ValueError`
-        If a pattern matches nothing that can be quantised, or a layer has NaN or infinite weights;
-        the sentence names the layer.
+        If a pattern matches nothing that can be quantised, a layer has NaN or infinite weights, or
+        a budget is too small; the sentence names the layer, pattern or budget.
     FileError
         If a file cannot be read or written.
     """
@@ -56,21 +72,97 @@ def quantize_file(
     if Path(target).exists() and Path(target).samefile(source):
         raise FileError(f"The model file must not replace its checkpoint {source}")
     tensors = checkpoint.select(patterns)
-    total = sum(math.prod(checkpoint.shape(tensor)) for tensor in tensors)
+    if isinstance(recipe, LayeredRecipe):
+        _check_patterns(recipe, checkpoint, tensors if patterns is None else None)
+    runs = _runs(recipe, checkpoint, calibration, tensors, cycles)
+
+    mixtures = [run for run in dict.fromkeys(runs) if run is not None]
+    first = [tensor for run in mixtures for tensor in run.to_measure]
+    sizes = {tensor: math.prod(checkpoint.shape(tensor)) for tensor in tensors}
+    total = sum(sizes[tensor] for tensor in (*first, *tensors))
     report = progress or (lambda layer, done, total: None)
     done = 0
+    name = ""
     with ModelWriter(target, recipe=recipe) as writer:
-        name = ""
-        for tensor in tensors:
-            name = tensor.removesuffix(".weight")
+        for run in mixtures:
+            for tensor in run.to_measure:
+                report(_layer_name(tensor), done, total)
+                run.measure(tensor)
+                done += sizes[tensor]
+            run.decide()
+        for tensor, run in zip(tensors, runs, strict=True):
+            name = _layer_name(tensor)
             report(name, done, total)
-            writer.add(name, _quantize_layer(checkpoint, tensor, recipe))
-            done += math.prod(checkpoint.shape(tensor))
+            if run is not None:
+                writer.add(name, run.quantize(tensor))
+            else:
+                writer.add(name, _quantize_layer(checkpoint, tensor, _rule(recipe, tensor)))
+            done += sizes[tensor]
         report(name, done, total)
+        writer.allocations = [item for run in mixtures for item in run.records]
     return ModelFile(target)
 
 
-def _quantize_layer(checkpoint: Checkpoint, tensor: str, recipe: Recipe) -> QuantizedMatrix:
+def _layer_name(tensor: str) -> str:
+    return tensor.removesuffix(".weight")
+
+
+def _rule(recipe: AnyRecipe, tensor: str) -> Recipe | Mixture:
+    if isinstance(recipe, LayeredRecipe):
+        return recipe.rules[recipe.rule_of(tensor)]
+    return recipe
+
+
+def _runs(
+    recipe: AnyRecipe,
+    checkpoint: Checkpoint,
+    calibration: str | Path | None,
+    tensors: Sequence[str],
+    cycles: Callable[[NumberFormat], int],
+) -> list[MixtureRun | None]:
+    """Return the run that each tensor takes part in: one for each mixture among the rules."""
+    rules = recipe.rules if isinstance(recipe, LayeredRecipe) else (recipe,)
+    indices = [
+        recipe.rule_of(tensor) if isinstance(recipe, LayeredRecipe) else 0 for tensor in tensors
+    ]
+    opened = None if calibration is None else Calibration(calibration)
+    runs: list[MixtureRun | None] = []
+    for index, rule in enumerate(rules):
+        own = [tensor for tensor, at in zip(tensors, indices, strict=True) if at == index]
+        if not isinstance(rule, Mixture) or not own:
+            runs.append(None)
+            continue
+        if rule.needs_calibration and opened is None:
+            raise ValueError(
+                f"Sensitivity {rule.sensitivity!r} needs the activations of calibration text; "
+                "give a calibration file, --calibration FILE, or choose the sensitivity 'weight'"
+            )
+        runs.append(MixtureRun(rule, checkpoint, opened, own, cycles))
+    if opened is not None and not any(runs):
+        raise ValueError(f"Calibration file {opened.path} is not used; no layer gets a mixture")
+    return [runs[index] for index in indices]
+
+
+def _check_patterns(
+    recipe: LayeredRecipe, checkpoint: Checkpoint, tensors: Sequence[str] | None
+) -> None:
+    """Refuse patterns without effect; where only some layers are asked for, those of no tensor."""
+    found = checkpoint.tensor_names if tensors is None else tensors
+    for pattern, _ in recipe.layers:
+        if not any(
+            fnmatchcase(name, pattern) or fnmatchcase(_layer_name(name), pattern) for name in found
+        ):
+            some = ", ".join(map(_layer_name, found[:6])) + (", …" if len(found) > 6 else "")
+            raise ValueError(
+                f"The recipe's pattern {pattern!r} matches no layer of {checkpoint.path}; "
+                f"layers: {some}"
+            )
+
+
+def _quantize_layer(
+    checkpoint: Checkpoint, tensor: str, recipe: Recipe | Mixture
+) -> QuantizedMatrix:
+    assert isinstance(recipe, Recipe)  # mixtures have runs
     layer = checkpoint.read(tensor)
     try:
         return quantize(
@@ -79,6 +171,7 @@ def _quantize_layer(checkpoint: Checkpoint, tensor: str, recipe: Recipe) -> Quan
             group_size=recipe.group_size,
             method=recipe.method,
             scale_width=recipe.scale_width,
+            codebook=recipe.codebook,
             bias=layer.bias,
         )
     except ValueError as error:

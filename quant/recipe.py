@@ -2,9 +2,11 @@
 
 import json
 import operator
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from ..formats import family
+from ..formats import CodebookFormat, Family
+from .codebook_family import recipe_family
 from .methods import method_for
 
 __all__ = ["Recipe"]
@@ -17,7 +19,7 @@ class Recipe:
     Parameters
     ----------
     format : str
-        Name of a family of the catalogue.
+        Name of a family of the catalogue, or of a codebook's slot.
     group_size : int, "row" or None
         Weights of one group, at least 1; "row" and None (which is what is kept) take whole rows.
         A size beyond a layer's columns takes whole rows there.
@@ -25,20 +27,28 @@ class Recipe:
         Name of a quantiser; kept as the format's default where none is given.
     scale_width : int
         Magnitude bits of a group scale, 1 to 16.
+    codebook : sequence of int, optional
+        Entries, for a codebook's slot; kept as a tuple.
 
     Raises
     ------
     :exc:`ValueError`
-        If a name is unknown, the method does not serve the format, or a number is out of range.
+        If a name is unknown, the codebook does not go with the format, the method does not serve
+        the format, or a number is out of range.
     """
 
     format: str
     group_size: int | str | None = 128
     method: str | None = None
     scale_width: int = 8
+    codebook: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
-        chosen = method_for(family(self.format), self.method)
+        if self.codebook is not None:
+            item = recipe_family(self.format, self.codebook).members[0]
+            assert isinstance(item, CodebookFormat)
+            object.__setattr__(self, "codebook", item.values)
+        chosen = method_for(self.family, self.method)
         object.__setattr__(self, "method", chosen.name)
         size = None if self.group_size == "row" else self.group_size
         if size is not None:
@@ -53,9 +63,17 @@ class Recipe:
             raise ValueError(f"Scale width must be in 1..16, not {width}")
         object.__setattr__(self, "scale_width", width)
 
+    @property
+    def family(self) -> Family:
+        """What the format's name stands for."""
+        return recipe_family(self.format, self.codebook)
+
     def to_json(self) -> str:
-        """Return the recipe as one JSON object."""
-        return json.dumps(asdict(self))
+        """Return the recipe as one JSON object; ``codebook`` is there only where there is one."""
+        fields = asdict(self)
+        if self.codebook is None:
+            del fields["codebook"]
+        return json.dumps(fields)
 
     @classmethod
     def from_json(cls, text: str) -> "Recipe":

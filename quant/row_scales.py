@@ -7,7 +7,9 @@ __all__ = ["row_scales"]
 
 
 def row_scales(
-    scales: npt.NDArray[np.float32], scale_width: int
+    scales: npt.NDArray[np.float32],
+    scale_width: int,
+    peaks: npt.NDArray[np.float32] | None = None,
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
     """Split group scales into signed integers and one scale for each row.
 
@@ -21,6 +23,8 @@ def row_scales(
         Finite.
     scale_width : int
         Magnitude bits of an integer.
+    peaks : float32 array, shape (N,), optional
+        What stands for ``max|scale|``, and is no less; by default that itself.
 
     Returns
     -------
@@ -34,7 +38,8 @@ def row_scales(
     limit = (1 << scale_width) - 1
     if scales[0].size == 1:
         return (scales != 0).astype(np.int32), scales.reshape(-1)
-    steps = np.abs(scales).max(axis=(1, 2)) / np.float32(limit)
+    largest = np.abs(scales).max(axis=(1, 2)) if peaks is None else peaks
+    steps = largest / np.float32(limit)
     divisors = np.where(steps > 0, steps, 1).astype(np.float64)[:, None, None]
     integers = np.rint(scales / divisors)
     integers[steps == 0] = 0

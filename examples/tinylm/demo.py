@@ -14,13 +14,13 @@ import numpy as np
 from corpus import held_out_text
 from model import Floats, TinyLM, load
 
-from lutra.formats import PackedLayer, QuantizedMatrix, pack
+from lutra.formats import PackedLayer, QuantizedMatrix
 from lutra.gen import EngineConfig, load_config, make_backend
 from lutra.gen.console import progress_bar
 from lutra.gen.files import write_files
 from lutra.gen.simulate import count_mismatches
 from lutra.gen.verilog import generate_verilog
-from lutra.quant import ModelFile, Recipe, quantize_file
+from lutra.quant import ModelFile, Recipe, load_recipe, quantize_file
 from lutra.sim import GoldenModel
 
 HERE = Path(__file__).parent
@@ -58,7 +58,7 @@ class HardwareLayers:
         self.backend = backend
         self.matrices: dict[str, QuantizedMatrix] = {n: model.layer(n) for n in model.layers}
         self.packed: dict[str, PackedLayer] = {
-            name: pack(matrix, config.parameters.layout) for name, matrix in self.matrices.items()
+            name: config.parameters.pack(matrix) for name, matrix in self.matrices.items()
         }
         self.golden = {
             name: GoldenModel(matrix, config.parameters.numerics)
@@ -85,7 +85,7 @@ class HardwareLayers:
         self.tally.outputs += run.outputs.size
         self.tally.mismatches += count_mismatches(run.outputs, self.golden[name].run(half))
         self.tally.cycles += run.cycles
-        self.tally.useful_cycles += packed.useful_cycles * len(x)
+        self.tally.useful_cycles += packed.useful_cycles * self.config.interface.passes(len(x))
         return run.outputs
 
 
@@ -94,6 +94,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", default="small", help="preset or TOML file (default: small)")
     parser.add_argument("--format", default="bitmod4", help="number format (default: bitmod4)")
+    parser.add_argument("--recipe", type=Path, help="recipe, TOML, instead of the format")
+    parser.add_argument("--calibration", type=Path, help="what calibrate.py wrote, for the recipe")
     parser.add_argument("--prompt", default=PROMPT, help="text to continue")
     parser.add_argument("--tokens", type=int, default=240, help="characters to add (default: 240)")
     parser.add_argument("--temperature", type=float, default=0.5, help="0 is greedy (default: 0.5)")
@@ -115,10 +117,12 @@ def demonstrate(arguments: argparse.Namespace) -> None:
     config = load_config(arguments.config)
     arguments.build.mkdir(parents=True, exist_ok=True)
     quantised = arguments.build / "tinylm.lutra.safetensors"
-    recipe = Recipe(format=arguments.format, group_size=128)
+    recipe, kind = Recipe(format=arguments.format, group_size=128), arguments.format
+    if arguments.recipe is not None:
+        recipe, kind = load_recipe(arguments.recipe), arguments.recipe.name
     with progress_bar() as progress:
         progress("quantising", 0.0)
-        model_file = quantize_file(CHECKPOINT, quantised, recipe)
+        model_file = quantize_file(CHECKPOINT, quantised, recipe, calibration=arguments.calibration)
         progress("generating Verilog", 0.0)
         write_files(arguments.build, {f"{config.name}.v": generate_verilog(config)})
         backend = make_backend("verilator", config, progress)
@@ -145,7 +149,7 @@ def demonstrate(arguments: argparse.Namespace) -> None:
     print(f"bits a weight             {stored / weights:.3f} in the model file, "
           f"{hardware.stream_bits_per_weight:.3f} in the weight stream")  # fmt: skip
     print(f"perplexity a character    {in_float:.4f} in float, {in_quantised:.4f} in "
-          f"{arguments.format} ({WINDOWS} windows of held-out text)")  # fmt: skip
+          f"{kind} ({WINDOWS} windows of held-out text)")  # fmt: skip
     print(f"engine                    {config.name}: {config.parameters.layout.lanes} lanes x "
           f"{config.parameters.layout.width} weights a cycle")  # fmt: skip
     print(f"time                      {time.perf_counter() - start:.0f} s")

@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+
+from lutra.formats import CATALOG, family
+from lutra.quant import method_for, quantize
+from lutra.quant.groups import search_groups
+from lutra.quant.mix import mix
+
+
+def candidate(weights, name, group_size=16):
+    method = method_for(family(name))
+    assert method.search is not None
+    chosen = family(name)
+    return search_groups(
+        weights, method.search(chosen), members=chosen.members, group_size=group_size
+    )
+
+
+def weights_of(rows=9, columns=56, seed=3):
+    return np.random.default_rng(seed).standard_normal((rows, columns)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_one_candidate_is_what_it_would_be_alone(name):
+    weights = weights_of()
+    for width in (4, 8, 16):
+        made = mix([candidate(weights, name)], np.zeros((9, 4), np.int64), width)
+        alone = quantize(weights, format=name, group_size=16, scale_width=width)
+        assert made.members == alone.members
+        for field in ("codes", "format_ids", "scales", "zeros", "row_scales"):
+            assert np.array_equal(getattr(made, field), getattr(alone, field)), field
+
+
+def test_every_format_in_one_layer():
+    """Every group has the codes of its own format, and its scales but for their second level."""
+    weights = weights_of(rows=40, columns=120)
+    names = list(CATALOG)
+    candidates = [candidate(weights, name) for name in names]
+    choices = np.random.default_rng(4).integers(0, len(names), (40, 8))
+    choices[0, :] = range(8)
+    made = mix(candidates, choices, 16)
+    families = {item.name: entry.name for entry in CATALOG.values() for item in entry.members}
+    for n in range(40):
+        for g in range(8):
+            item = made.members[made.format_ids[n, g]]
+            own = candidates[choices[n, g]]
+            assert families[item.name] == names[choices[n, g]]
+            assert item == own.members[own.format_ids[n, g]]
+            columns = slice(16 * g, min(16 * g + 16, 120))
+            assert np.array_equal(made.codes[n, columns], own.codes[n, columns])
+            assert made.zeros[n, g] == own.zeros[n, g]
+            count = item.scale_count
+            stored = made.scales[n, g] * made.row_scales[n].astype(np.float64)
+            assert stored[:count] == pytest.approx(
+                own.scales[n, g, :count], abs=float(made.row_scales[n]) * 0.51
+            )
+            assert not stored[count:].any()
+    # With 16 bits for scales, the weights are those of each format by itself.
+    wanted = np.zeros(weights.shape)
+    for index, name in enumerate(names):
+        alone = quantize(weights, format=name, group_size=16, scale_width=16).dequantize()
+        chosen = np.repeat(choices == index, 16, axis=1)[:, :120]
+        wanted[chosen] = alone[chosen]
+    assert np.abs(made.dequantize() - wanted).max() < 2e-3
+
+
+def test_candidates_that_nobody_has_leave_no_trace():
+    weights = weights_of()
+    candidates = [candidate(weights, name) for name in ("int2", "bcq4_asym", "bitmod3")]
+    choices = np.zeros((9, 4), np.int64)
+    choices[2] = 2
+    made = mix(candidates, choices, 8)
+    assert made.members == (*family("int2").members, *family("bitmod3").members)
+    assert made.scales.shape == (9, 4, 1)
+    assert made.code_bits == (8 * 2 + 3) * 56
+
+
+def test_bad_choices():
+    weights = weights_of()
+    two = [candidate(weights, "int2"), candidate(weights, "int3")]
+    with pytest.raises(ValueError, match=r"^Choices must have one candidate a group, shape"):
+        mix(two, np.zeros((9, 5), np.int64), 8)
+    with pytest.raises(ValueError, match=r"^Choices must be from 0 to 1$"):
+        mix(two, np.full((9, 4), 2), 8)
+    with pytest.raises(ValueError, match=r"^Candidates must have the same shape and group size$"):
+        mix([two[0], candidate(weights, "int3", 8)], np.zeros((9, 4), np.int64), 8)
