@@ -10,7 +10,7 @@ READY  := .venv/.ready
 PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all cocotb lint types verilog bench clean
+.PHONY: help setup demo test test-all cocotb formal lint types verilog bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -34,6 +34,9 @@ test-all: setup ## the slow tests as well
 cocotb: setup ## the cocotb benches only
 	$(PYTEST) tests/cocotb
 
+formal: setup ## the proofs only
+	$(PYTEST) tests/formal
+
 lint: setup ## ruff, rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -46,6 +49,7 @@ verilog: setup ## generate CONFIG (default small) into BUILD (default build)
 
 bench: setup ## utilisation and speed, measured here
 	$(BIN)/python bench/engine.py
+	$(BIN)/python bench/mixture.py
 
 clean: ## remove build products; keeps .venv
 	rm -rf $(BUILD) .pytest_cache .ruff_cache .hypothesis sim_build
