@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 CONFIG ?= small
+RECIPE ?=
 BUILD  ?= build
 JOBS   ?= 2
 BIN    := .venv/bin
@@ -23,7 +24,8 @@ $(READY): pyproject.toml
 	@touch $@
 
 demo: setup ## a small language model on simulated hardware, bit for bit
-	$(BIN)/python examples/tinylm/demo.py --config $(CONFIG) --build $(BUILD)/demo
+	$(BIN)/python examples/tinylm/demo.py --config $(CONFIG) --build $(BUILD)/demo \
+		$(if $(RECIPE),--recipe $(RECIPE))
 
 test: setup ## the whole test suite but the slow tests
 	$(PYTEST) -m 'not slow'

@@ -4,12 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
-import numpy as np
 from click.core import ParameterSource
 
-from ..formats import QuantizedMatrix, family
-from ..quant import ModelFile, quantize
-from ..sim import random_matrix
+from ..formats import QuantizedMatrix
+from ..quant import ModelFile, load_recipe
 from .backends import BACKENDS, make_backend
 from .config import EngineConfig
 from .console import number, print_json, print_line, print_table, progress_bar
@@ -21,13 +19,15 @@ from .options import (
     ExampleCommand,
     configure,
 )
+from .random_layer import random_layer, recipe_layer
 from .select import select_layers
 from .simulate import LayerComparison, compare_layer, random_tokens, summarize
 
 __all__ = ["simulate_command"]
 
 # Which options go with --shape, which with --model.
-_OF_SHAPE = ("format_name", "group_size")
+_OF_FORMAT = ("format_name", "group_size")
+_OF_SHAPE = (*_OF_FORMAT, "recipe_path")
 _OF_MODEL = ("patterns",)
 
 
@@ -64,6 +64,12 @@ _OF_MODEL = ("patterns",)
     help="Group size of the random layer, or 'row'.",
 )
 @click.option(
+    "--recipe",
+    "recipe_path",
+    metavar="FILE",
+    help="Recipe, TOML, for the random layer instead of format and group size.",
+)
+@click.option(
     "--tokens",
     type=click.IntRange(min=1),
     default=4,
@@ -97,6 +103,7 @@ def simulate_command(
     shape: tuple[int, int] | None,
     format_name: str,
     group_size: int | None,
+    recipe_path: str | None,
     tokens: int,
     seed: int,
     sim: str,
@@ -116,7 +123,12 @@ def simulate_command(
         names, load = select_layers(model, patterns), model.layer
     elif shape is not None and model_path is None:
         _refuse(context, _OF_MODEL, "--model")
-        matrix = _random_layer(shape, format_name, group_size, chosen, seed)
+        if recipe_path is not None:
+            _refuse(context, _OF_FORMAT, "--shape without --recipe; write it there")
+            matrix = recipe_layer(shape, load_recipe(recipe_path), chosen, seed=seed)
+        else:
+            names = [name.strip() for name in format_name.split(",")]
+            matrix = random_layer(shape, names, group_size, chosen, seed=seed)
         names, load = ["random"], lambda _: matrix
     else:
         raise click.UsageError("Give either --model FILE or --shape NxK")
@@ -155,34 +167,6 @@ def _check_layer(name: str, layer: QuantizedMatrix, config: EngineConfig) -> Non
         config.parameters.pack(layer)
     except ValueError as error:
         raise ValueError(f"Layer {name!r} does not fit {config.name}: {error}") from error
-
-
-def _random_layer(
-    shape: tuple[int, int],
-    format_name: str,
-    group_size: int | None,
-    config: EngineConfig,
-    seed: int,
-) -> QuantizedMatrix:
-    rows, columns = shape
-    layout = config.parameters.layout
-    # Before anything as large as that is made.
-    if rows > layout.max_rows or columns > layout.max_columns:
-        raise ValueError(
-            f"--shape {rows}x{columns} is larger than the limit of {config.name}, "
-            f"{layout.max_rows}x{layout.max_columns}"
-        )
-    names = [name.strip() for name in format_name.split(",")]
-    if len(names) > 1:
-        members = [item for name in names for item in family(name).members]
-        size = columns if group_size is None else min(group_size, columns)
-        return random_matrix(
-            members, rows, columns, size, seed=seed, scale_width=layout.scale_width
-        )
-    weights = np.random.default_rng(seed).standard_normal((rows, columns), dtype=np.float32)
-    return quantize(
-        weights, format=format_name, group_size=group_size, scale_width=layout.scale_width
-    )
 
 
 def _print_comparisons(comparisons: list[LayerComparison], report: dict[str, Any]) -> None:

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from calibrate import calibrate
 from corpus import held_out_text
 from model import Floats, TinyLM, load
+from safetensors.numpy import save_file
 
 from lutra.formats import PackedLayer, QuantizedMatrix
 from lutra.gen import EngineConfig, load_config, make_backend
@@ -95,7 +97,11 @@ def main() -> None:
     parser.add_argument("--config", default="small", help="preset or TOML file (default: small)")
     parser.add_argument("--format", default="bitmod4", help="number format (default: bitmod4)")
     parser.add_argument("--recipe", type=Path, help="recipe, TOML, instead of the format")
-    parser.add_argument("--calibration", type=Path, help="what calibrate.py wrote, for the recipe")
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        help="what calibrate.py wrote, for the recipe (default: made anew where it is needed)",
+    )
     parser.add_argument("--prompt", default=PROMPT, help="text to continue")
     parser.add_argument("--tokens", type=int, default=240, help="characters to add (default: 240)")
     parser.add_argument("--temperature", type=float, default=0.5, help="0 is greedy (default: 0.5)")
@@ -121,8 +127,13 @@ def demonstrate(arguments: argparse.Namespace) -> None:
     if arguments.recipe is not None:
         recipe, kind = load_recipe(arguments.recipe), arguments.recipe.name
     with progress_bar() as progress:
+        calibration = arguments.calibration
+        if calibration is None and getattr(recipe, "needs_calibration", False):
+            progress("calibrating", 0.0)
+            calibration = arguments.build / "tinylm.calibration.safetensors"
+            save_file(calibrate(load(CHECKPOINT)), calibration)
         progress("quantising", 0.0)
-        model_file = quantize_file(CHECKPOINT, quantised, recipe, calibration=arguments.calibration)
+        model_file = quantize_file(CHECKPOINT, quantised, recipe, calibration=calibration)
         progress("generating Verilog", 0.0)
         write_files(arguments.build, {f"{config.name}.v": generate_verilog(config)})
         backend = make_backend("verilator", config, progress)
