@@ -86,7 +86,7 @@ class StreamLayout:
     lanes : int
         Rows computed side by side, 1 to 256.
     width : int
-        Weights that each lane takes in a cycle; a multiple of 8, 8 to 512.
+        Weights of a lane's slice; a multiple of 8, 8 to 512.
     tile_slices : int
         Slices whose activations are held at a time, 1 to 256.
     formats : tuple of str

@@ -59,7 +59,7 @@ def generate_command(
         return
     layout = chosen.parameters.layout
     print_line(
-        f"{chosen.name}: {layout.lanes} lanes x {layout.width} weights a cycle, "
+        f"{chosen.name}: {layout.lanes} lanes x {layout.width} weights a slice, "
         f"{engine.verilog.count(chr(10)):,} lines of Verilog"
     )
     for path in files:

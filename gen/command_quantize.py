@@ -3,7 +3,15 @@
 import click
 from click.core import ParameterSource
 
-from ..quant import METHODS, Recipe, load_recipe, quantize_file
+from ..quant import (
+    METHODS,
+    AnyRecipe,
+    LayeredRecipe,
+    Mixture,
+    Recipe,
+    load_recipe,
+    quantize_file,
+)
 from .config import load_config
 from .console import progress_bar
 from .model_table import print_model
@@ -101,7 +109,11 @@ def quantize_command(
     else:
         _refuse_uniform(context)
         recipe = load_recipe(recipe_path)
-    engine = {} if config is None else {"cycles": load_config(config).parameters.core.cycles}
+    engine = {}
+    if config is not None:
+        if not _budgets_cycles(recipe):
+            raise click.UsageError("--config goes with a recipe whose budget is in cycles")
+        engine["cycles"] = load_config(config).parameters.slice_cycles
     with progress_bar() as progress:
         model = quantize_file(
             checkpoint,
@@ -113,6 +125,12 @@ def quantize_command(
             progress=lambda layer, done, total: progress(layer, done / max(total, 1)),
         )
     print_model(model, as_json=as_json)
+
+
+def _budgets_cycles(recipe: AnyRecipe) -> bool:
+    """Whether any layer's budget is in cycles."""
+    rules = recipe.rules if isinstance(recipe, LayeredRecipe) else (recipe,)
+    return any(isinstance(rule, Mixture) and rule.quantity == "cycles" for rule in rules)
 
 
 def _refuse_uniform(context: click.Context) -> None:

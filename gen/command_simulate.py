@@ -124,7 +124,7 @@ def simulate_command(
     elif shape is not None and model_path is None:
         _refuse(context, _OF_MODEL, "--model")
         if recipe_path is not None:
-            _refuse(context, _OF_FORMAT, "--shape without --recipe; write it there")
+            _refuse(context, _OF_FORMAT, "--shape where no --recipe says it")
             matrix = recipe_layer(shape, load_recipe(recipe_path), chosen, seed=seed)
         else:
             names = [name.strip() for name in format_name.split(",")]
@@ -150,7 +150,7 @@ def simulate_command(
         print_json(report)
     else:
         _print_comparisons(comparisons, report)
-    if not report["bit_exact"] or not report["cycles_as_predicted"]:
+    if not report["bit_exact"] or report["cycles_as_predicted"] is False:
         context.exit(1)
 
 
@@ -187,7 +187,7 @@ def _print_comparisons(comparisons: list[LayerComparison], report: dict[str, Any
     columns = ("layer", "shape", "format", "outputs", "differ", "cycles", "predicted")
     print_table(f"Simulated by {report['sim']}", (*columns, "utilisation", "bits a weight"), rows)
     verdict = "bit-exact" if report["bit_exact"] else f"{report['mismatches']:,} DIFFER"
-    if not report["cycles_as_predicted"]:
+    if report["cycles_as_predicted"] is False:
         verdict += ", cycles NOT AS PREDICTED"
     print_line(
         f"{report['outputs']:,} outputs, {verdict}; "

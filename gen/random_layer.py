@@ -92,7 +92,7 @@ def recipe_layer(
             weights,
             recipe,
             inputs=inputs if recipe.needs_calibration else None,
-            cycles=config.parameters.core.cycles,
+            cycles=config.parameters.slice_cycles,
         )
     return quantize(
         weights,

@@ -57,9 +57,9 @@ class LayerComparison:
     seconds: float
 
     @property
-    def as_predicted(self) -> bool:
-        """Whether the engine took as many cycles as the cycle model says."""
-        return self.cycles is None or self.cycles == self.predicted_cycles
+    def as_predicted(self) -> bool | None:
+        """Whether the engine took as many cycles as the cycle model says; None without a clock."""
+        return None if self.cycles is None else self.cycles == self.predicted_cycles
 
     @property
     def utilisation(self) -> float | None:
@@ -170,7 +170,7 @@ def summarize(comparisons: Iterable[LayerComparison], *, sim: str) -> dict[str, 
         "outputs": sum(item.outputs for item in layers),
         "cycles": cycles,
         "predicted_cycles": sum(item.predicted_cycles for item in layers),
-        "cycles_as_predicted": all(item.as_predicted for item in layers),
+        "cycles_as_predicted": all(item.as_predicted for item in layers) if clocked else None,
         "useful_cycles": useful,
         "utilisation": useful / cycles if cycles else None,
         "bits_per_weight": sum(item.stream_bits for item in layers) / weights,

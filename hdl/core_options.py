@@ -105,7 +105,9 @@ class _FoldedOptions(CoreOptions):
         return self.fold
 
     def check(self, width: int) -> None:
-        """Refuse a fold that does not divide the width."""
+        """Refuse a fold that does not divide the width, or has more parts than can be told."""
+        if isinstance(self.fold, int) and self.fold > 256:
+            raise ValueError(f"fold must be at most 256, not {self.fold}")
         if not isinstance(self.fold, int) or self.fold < 1 or width % self.fold:
             raise ValueError(
                 f"fold must divide the {width} weights of a lane's slice, not {self.fold!r}"

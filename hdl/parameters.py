@@ -3,7 +3,14 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ..formats import Numerics, PackedLayer, QuantizedMatrix, StreamLayout, pack
+from ..formats import (
+    NumberFormat,
+    Numerics,
+    PackedLayer,
+    QuantizedMatrix,
+    StreamLayout,
+    pack,
+)
 from ..formats.numerics import MAX_SUM_WIDTH
 from .core_options import CoreOptions, LutOptions
 
@@ -80,7 +87,17 @@ class EngineParameters:
 
     def pack(self, matrix: QuantizedMatrix) -> PackedLayer:
         """Pack a layer for this engine; see :func:`lutra.formats.pack`."""
-        return pack(matrix, self.layout, self.member_cycles)
+        return pack(matrix, self.layout, [self.slice_cycles(m) for m in self.layout.members])
+
+    def slice_cycles(self, item: NumberFormat) -> int:
+        """Count the cycles of one slice of a format: of its steps, or of reading it if longer.
+
+        Raises
+        ------
+        :exc:`ValueError`
+            If the engine does not decode the format.
+        """
+        return max(item.code_width, self.member_cycles[self.layout.number_of(item)])
 
     # -- arithmetic ----------------------------------------------------------------------------
 

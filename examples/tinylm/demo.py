@@ -22,7 +22,14 @@ from lutra.gen.console import progress_bar
 from lutra.gen.files import write_files
 from lutra.gen.simulate import count_mismatches
 from lutra.gen.verilog import generate_verilog
-from lutra.quant import ModelFile, Recipe, load_recipe, quantize_file
+from lutra.quant import (
+    LayeredRecipe,
+    Mixture,
+    ModelFile,
+    Recipe,
+    load_recipe,
+    quantize_file,
+)
 from lutra.sim import GoldenModel
 
 HERE = Path(__file__).parent
@@ -95,8 +102,9 @@ def main() -> None:
     """Run the demonstration."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", default="small", help="preset or TOML file (default: small)")
-    parser.add_argument("--format", default="bitmod4", help="number format (default: bitmod4)")
-    parser.add_argument("--recipe", type=Path, help="recipe, TOML, instead of the format")
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--format", default="bitmod4", help="number format (default: bitmod4)")
+    choice.add_argument("--recipe", type=Path, help="recipe, TOML, instead of the format")
     parser.add_argument(
         "--calibration",
         type=Path,
@@ -128,12 +136,20 @@ def demonstrate(arguments: argparse.Namespace) -> None:
         recipe, kind = load_recipe(arguments.recipe), arguments.recipe.name
     with progress_bar() as progress:
         calibration = arguments.calibration
-        if calibration is None and getattr(recipe, "needs_calibration", False):
+        rules = recipe.rules if isinstance(recipe, LayeredRecipe) else (recipe,)
+        measures = any(isinstance(rule, Mixture) and rule.needs_calibration for rule in rules)
+        if calibration is None and measures:
             progress("calibrating", 0.0)
             calibration = arguments.build / "tinylm.calibration.safetensors"
             save_file(calibrate(load(CHECKPOINT)), calibration)
         progress("quantising", 0.0)
-        model_file = quantize_file(CHECKPOINT, quantised, recipe, calibration=calibration)
+        model_file = quantize_file(
+            CHECKPOINT,
+            quantised,
+            recipe,
+            calibration=calibration,
+            cycles=config.parameters.slice_cycles,
+        )
         progress("generating Verilog", 0.0)
         write_files(arguments.build, {f"{config.name}.v": generate_verilog(config)})
         backend = make_backend("verilator", config, progress)
@@ -162,7 +178,7 @@ def demonstrate(arguments: argparse.Namespace) -> None:
     print(f"perplexity a character    {in_float:.4f} in float, {in_quantised:.4f} in "
           f"{kind} ({WINDOWS} windows of held-out text)")  # fmt: skip
     print(f"engine                    {config.name}: {config.parameters.layout.lanes} lanes x "
-          f"{config.parameters.layout.width} weights a cycle")  # fmt: skip
+          f"{config.parameters.layout.width} weights a slice")  # fmt: skip
     print(f"time                      {time.perf_counter() - start:.0f} s")
     if tally.mismatches:
         sys.exit("demo: the hardware and the golden model differ")

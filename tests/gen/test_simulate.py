@@ -83,7 +83,7 @@ def test_one_other_cycle_is_enough():
 def test_without_a_clock():
     report = summarize([comparison(cycles=None), comparison(cycles=None)], sim="numpy")
     assert report["cycles"] is None
-    assert report["cycles_as_predicted"] is True
+    assert report["cycles_as_predicted"] is None
     assert report["utilisation"] is None
     assert report["useful_cycles"] == 200.0
     assert report["layers"][0]["utilisation"] is None
