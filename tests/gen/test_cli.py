@@ -157,10 +157,10 @@ def test_generate_writes_three_files(lutra, mini_file, mini, generated):
 
 
 def test_generate_with_settings(lutra, mini_file):
-    settings = ("--set", "name=other", "--set", " lut.mu = 4", "--set", "stream.formats=int2,int3")
+    settings = ("--set", "name=other", "--set", " core.mu = 3", "--set", "stream.formats=int2,int3")
     report = json.loads(lutra("generate", mini_file, *settings, "--json").out)
     assert report["name"] == "other"
-    assert report["configuration"]["lut"]["mu"] == 4
+    assert report["configuration"]["core"]["mu"] == 3
     assert report["configuration"]["stream"]["formats"] == ["int2", "int3"]
     assert Path("build/other.v").is_file()
 

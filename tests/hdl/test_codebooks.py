@@ -244,9 +244,10 @@ def _tokens(parameters, columns, count, seed):
 @pytest.mark.parametrize(
     ("mixture", "changes"),
     [
-        (MIXTURES[0], {}),
+        # Many formats and multipliers take a minute in Amaranth's simulator.
+        pytest.param(MIXTURES[0], {}, marks=pytest.mark.slow),
         (MIXTURES[1], {"codebook_width": 5, "output_lanes": 2, "lanes": 2, "width": 16}),
-        (MIXTURES[3], {"codebook_terms": 3, "tokens": 2}),
+        pytest.param(MIXTURES[3], {"codebook_terms": 3, "tokens": 2}, marks=pytest.mark.slow),
     ],
 )
 def test_layers_one_after_the_other(hdl, engine, mixture, changes):
