@@ -5,6 +5,7 @@
 
 import zlib
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cached_property
 
 from .catalog import family
@@ -24,11 +25,11 @@ __all__ = [
     "StreamLayout",
 ]
 
-STREAM_VERSION = 2
+STREAM_VERSION = 3
 LAYER_MAGIC = 0x754C  # "Lu"
 SPAN_MAGIC = 0x7053  # "Sp"
 CRC_WIDTH = 32
-FRAME_BEATS = 1024  # of weights, before each checksum
+FRAME_BEATS = 4096  # of weights, before each checksum
 ROW_SCALE_WIDTH = 32
 
 
@@ -97,8 +98,8 @@ class StreamLayout:
     scale_width : int
         Magnitude bits of a group scale, 1 to 16.
     output_lanes : int
-        Outputs in one beat of the output stream; divides ``lanes``. A row keeps its number modulo
-        this, whichever lane of its block it is dealt to.
+        Outputs in one beat of the output stream; divides ``lanes``. Rows that leave in one beat are
+        dealt to lanes that differ modulo this.
     ahead : int
         Words of its stream that a lane keeps before it needs them, 2 to 1024. The more, the more
         may lanes differ in what their records take.
@@ -249,7 +250,7 @@ class StreamLayout:
 
     @property
     def scale_count(self) -> int:
-        """Scales in each lane's record header."""
+        """Most scales of a record header."""
         return max(item.scale_count for item in self.members)
 
     def segment_slices(self, group_size: int) -> int:
@@ -281,15 +282,16 @@ class StreamLayout:
 
     # -- rows of a block -------------------------------------------------------------------------
 
-    @property
-    def place_width(self) -> int:
-        """Bits that say which row of its block a lane has: of those with its residue."""
-        return (self.lanes // self.output_lanes - 1).bit_length()
+    @cached_property
+    def place(self) -> Fields:
+        """Which row of its block a lane has: row ``part * output_lanes + output``."""
+        parts = self.lanes // self.output_lanes
+        return Fields(output=(self.output_lanes - 1).bit_length(), part=(parts - 1).bit_length())
 
     @property
     def places_of_beat(self) -> int:
-        """Blocks whose places one beat carries; 0 where a lane has no choice."""
-        return self.width // self.place_width if self.place_width else 0
+        """Blocks whose places one beat carries; 0 where there is but one lane."""
+        return self.width // self.place.width if self.place.width else 0
 
     # -- codebooks -------------------------------------------------------------------------------
 
@@ -323,27 +325,62 @@ class StreamLayout:
 
     # -- record headers ------------------------------------------------------------------------
 
-    @cached_property
-    def record_header(self) -> Fields:
-        """One lane's header of one record; scales are two's complement."""
-        fields = Fields(format=max(1, (len(self.members) - 1).bit_length()))
-        for index in range(self.scale_count):
+    @property
+    def format_width(self) -> int:
+        """Bits of a format's id."""
+        return max(1, (len(self.members) - 1).bit_length())
+
+    @property
+    def zero_width(self) -> int:
+        """Bits of the widest zero-point; 0 where no format has one."""
+        return max(item.code_width * item.has_zero_point for item in self.members)
+
+    def record_header(self, item: NumberFormat) -> Fields:
+        """Return the header of a record of that format; scales are two's complement."""
+        fields = Fields(format=self.format_width)
+        for index in range(item.scale_count):
             fields[f"scale_{index}"] = self.scale_width + 1
-        if any(item.has_zero_point for item in self.members):
-            fields["zero"] = max(m.code_width for m in self.members if m.has_zero_point)
+        if item.has_zero_point:
+            fields["zero"] = item.code_width
         return fields
 
     @cached_property
-    def batch_shape(self) -> tuple[int, int]:
-        """Beats of a header batch, and the records whose headers it holds.
+    def header_width(self) -> int:
+        """Bits of the longest header."""
+        return max(self.record_header(item).width for item in self.members)
 
-        Chosen to waste the fewest bits while a batch stays within 128 bits a lane (or one header).
+    @cached_property
+    def slot_width(self) -> int:
+        """Bits of a slot: a header takes as many slots as it needs.
+
+        The size of one of the headers: that for which all formats together take the fewest bits.
         """
-        header_width = self.record_header.width
-        least = -(-header_width // self.width)
+        sizes = [self.record_header(item).width for item in self.members]
+        return min(sizes, key=lambda slot: (slot * sum(-(-size // slot) for size in sizes), -slot))
+
+    @cached_property
+    def header_slots(self) -> tuple[int, ...]:
+        """Slots that a header takes, for each of the members."""
+        sizes = [self.record_header(item).width for item in self.members]
+        return tuple(-(-size // self.slot_width) for size in sizes)
+
+    @property
+    def max_slots(self) -> int:
+        """Slots of the longest header."""
+        return max(self.header_slots)
+
+    @cached_property
+    def batch_shape(self) -> tuple[int, int]:
+        """Beats of a header batch, and its slots.
+
+        Chosen to waste the fewest bits while a batch stays within 128 bits a lane (or the longest
+        header).
+        """
+        slot = self.slot_width
+        least = -(-self.max_slots * slot // self.width)
         choices = range(least, max(least, 128 // self.width) + 1)
-        beats = min(choices, key=lambda n: (n / (n * self.width // header_width), n))
-        return beats, beats * self.width // header_width
+        beats = min(choices, key=lambda n: (Fraction(n, n * self.width // slot), n))
+        return beats, beats * self.width // slot
 
     # -- lengths in beats ----------------------------------------------------------------------
 

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .codebook import CodebookFormat
+from .deal import deal_rows
+from .lane_order import lane_order
 from .layout import (
     FRAME_BEATS,
     LAYER_HEADER,
@@ -39,6 +41,8 @@ class PackedLayer:
         Layout's number of the format of each record, in the order in which a lane takes them.
     slices : int array, shape (records,)
         Slices of each record.
+    places : int array, shape (blocks, lanes)
+        Row of its block that each lane has.
     span_tiles : int
         Tiles after which lanes have had equally many words.
     useful_cycles : float
@@ -50,6 +54,7 @@ class PackedLayer:
     columns: int
     formats: npt.NDArray[np.uint8]
     slices: npt.NDArray[np.int64]
+    places: npt.NDArray[np.int64]
     span_tiles: int
     useful_cycles: float
 
@@ -118,8 +123,9 @@ class _Packer:
         formats = self._pad_rows(ids[matrix.format_ids[:, self.groups]], like_last=True)
         row_cycles = cycles[formats] @ self.lengths
         self.useful_cycles = row_cycles.reshape(-1)[: matrix.rows].sum() / layout.lanes
-        self.places = self._deal(row_cycles)
+        self.places = deal_rows(self._work(formats, cycles), layout.output_lanes)
         self.formats = self._records(self._dealt(formats))
+        self.order = lane_order(layout, self.formats)
 
     def pack(self) -> PackedLayer:
         words, ends = self._lane_words()
@@ -137,6 +143,7 @@ class _Packer:
             columns=self.matrix.columns,
             formats=self.formats,
             slices=self.lengths[self.segment],
+            places=self.places,
             span_tiles=span_tiles,
             useful_cycles=float(self.useful_cycles),
         )
@@ -164,34 +171,17 @@ class _Packer:
 
     # -- which lane has which row ----------------------------------------------------------------
 
-    def _deal(self, cycles: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Give each block's rows to lanes: the longest to the lane that has least so far.
-
-        Parameters
-        ----------
-        cycles : int array, shape (blocks, lanes)
-            Of each row.
-
-        Returns
-        -------
-        int array, shape (blocks, lanes)
-            Row of its block that each lane has; its residue modulo ``output_lanes`` is the lane's.
-        """
-        blocks, lanes = cycles.shape
-        residues = self.layout.output_lanes
-        rows = np.arange(lanes).reshape(-1, residues).T  # (residue, choice)
-        places = np.empty((blocks, lanes), dtype=np.int64)
-        load = np.zeros(lanes, dtype=np.int64)
-        for block in range(blocks):
-            longest = np.argsort(-cycles[block, rows], axis=1, kind="stable")
-            idlest = np.argsort(load[rows], axis=1, kind="stable")
-            chosen = np.take_along_axis(rows, longest, axis=1)
-            receiving = np.take_along_axis(rows, idlest, axis=1)
-            if (cycles[block] == cycles[block, 0]).all():
-                chosen = receiving = rows
-            places[block, receiving] = chosen
-            load += cycles[block, places[block]]
-        return places
+    def _work(
+        self, formats: npt.NDArray[np.uint8], cycles: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int64]:
+        """Return the bits of each row in each tile, and its cycles in the same unit."""
+        layout = self.layout
+        code_widths = np.array([item.code_width for item in layout.members])[formats]
+        header_bits = np.array(layout.header_slots)[formats] * layout.slot_width
+        bits = code_widths * self.lengths * layout.width + header_bits
+        work = np.stack([bits, cycles[formats] * self.lengths * layout.width], axis=2)
+        first = np.flatnonzero(self.starts % layout.tile_slices == 0)
+        return np.add.reduceat(work, first, axis=3)
 
     def _dealt(self, array: npt.NDArray) -> npt.NDArray:
         """Turn (blocks, row of block, ...) into (blocks, lane, ...)."""
@@ -276,13 +266,14 @@ class _Packer:
 
     def _interleave_places(self, scale_beats: _Bytes) -> Iterator[_Bytes]:
         layout, step = self.layout, self.layout.places_of_beat
-        choices = self.places // layout.output_lanes
+        part, output = np.divmod(self.places, layout.output_lanes)
+        choices = output | part << layout.place["output"]
+        width = layout.place.width
         for first in range(0, self.blocks, step):
             lane_bits = np.zeros((layout.lanes, layout.width), dtype=np.uint8)
             for index, block in enumerate(choices[first : first + step]):
-                start = index * layout.place_width
-                bits = block[:, None] >> np.arange(layout.place_width) & 1
-                lane_bits[:, start : start + layout.place_width] = bits
+                bits = block[:, None] >> np.arange(width) & 1
+                lane_bits[:, index * width : (index + 1) * width] = bits
             yield np.packbits(lane_bits, axis=-1, bitorder="little").reshape(1, -1)
             beats = layout.row_scale_beats
             yield scale_beats[first * beats : (first + step) * beats]
@@ -345,25 +336,22 @@ class _Packer:
     def _lane_words(self) -> tuple[list[_Bytes], npt.NDArray[np.int64]]:
         """Words of every lane, and how many there are up to the end of each tile (lanes, tiles)."""
         layout = self.layout
-        batch_beats, batch_records = layout.batch_shape
-        batches = self._header_batches()
+        batch_beats = layout.batch_shape[0]
         code_widths = np.array([item.code_width for item in layout.members])[self.formats]
-        lane_words = code_widths * self.lengths[self.segment]
-        records = len(self.segment)
+        code_words = code_widths * self.lengths[self.segment]
+        batch_words = self.order.batches_before * batch_beats
 
-        # A batch stands before the codes of the record that precedes its first one, so that its
-        # headers are at hand when that record ends; the first batch stands before everything.
-        batch_first = np.arange(0, records, batch_records)
-        batch_order = np.repeat(np.maximum(batch_first - 1, 0) * 2, batch_beats)
-        batch_words = np.bincount(batch_order // 2, minlength=records)
+        records = np.arange(len(self.segment))
         tile = self.starts[self.segment] // layout.tile_slices
-        last_records = np.append(np.flatnonzero(np.diff(tile)), records - 1)
-        ends = (lane_words + batch_words).cumsum(axis=1)[:, last_records]
+        last_records = np.append(np.flatnonzero(np.diff(tile)), records[-1])
+        ends = (code_words + batch_words).cumsum(axis=1)[:, last_records]
         words = []
-        for lane in range(layout.lanes):
-            codes_order = np.repeat(np.arange(records) * 2 + 1, lane_words[lane])
-            order = np.concatenate([batch_order, codes_order])
-            stream = np.concatenate([batches[lane], self._code_words(lane, code_widths[lane])])
+        for lane, batches in enumerate(self._header_batches()):
+            order = np.concatenate([
+                np.repeat(records * 2, batch_words[lane]),
+                np.repeat(records * 2 + 1, code_words[lane]),
+            ])
+            stream = np.concatenate([batches, self._code_words(lane, code_widths[lane])])
             words.append(stream[np.argsort(order, kind="stable")])
         return words, ends
 
@@ -388,29 +376,49 @@ class _Packer:
         used = np.arange(layout.max_code_width) < code_widths[record][:, None]
         return words[self.block[record], slices][used]
 
-    def _header_batches(self) -> _Bytes:
-        """Words of all header batches of every lane, ``(lanes, words, width / 8)``."""
+    def _header_batches(self) -> Iterator[_Bytes]:
+        """Yield the words of all header batches of each lane, ``(words, width / 8)``."""
         layout = self.layout
-        fields = layout.record_header
+        slot_width, (batch_beats, _) = layout.slot_width, layout.batch_shape
+        headers = self._headers()
+        slots = np.array(layout.header_slots)[self.formats]
+        for lane, taken in enumerate(slots):
+            batch, slot = self.order.batch[lane], self.order.slot[lane]
+            room = np.zeros((batch[-1] + 1, batch_beats * layout.width), dtype=np.uint8)
+            self._announce(room, lane, taken)
+            for part in range(layout.max_slots):
+                has = taken > part
+                bits = headers[lane, has, part * slot_width : (part + 1) * slot_width]
+                columns = (slot[has] + part)[:, None] * slot_width + np.arange(slot_width)
+                room[batch[has, None], columns] = bits
+            packed = np.packbits(room, axis=-1, bitorder="little")
+            yield packed.reshape(-1, layout.width // 8)
+
+    def _announce(self, room: _Bytes, lane: int, taken: npt.NDArray[np.int64]) -> None:
+        """Put the format of a header that did not fit where it would have begun."""
+        layout = self.layout
+        batch, after = self.order.batch[lane], self.order.slot[lane] + taken
+        last = np.flatnonzero(np.diff(batch) & (after[:-1] < layout.batch_shape[1]))
+        columns = after[last, None] * layout.slot_width + np.arange(layout.format_width)
+        formats = self.formats[lane, last + 1, None]
+        room[batch[last, None], columns] = formats >> np.arange(layout.format_width) & 1
+
+    def _headers(self) -> npt.NDArray[np.uint8]:
+        """Bits of every record's header, ``(lanes, records, bits of the most slots)``."""
+        layout = self.layout
         zeros = self._records(self._dealt(self._pad_rows(self.matrix.zeros[:, self.groups])))
         scales = self._records(self._dealt(self._pad_rows(self.matrix.scales[:, self.groups])))
-        values = {"format": self.formats, "zero": zeros}
-        for index in range(layout.scale_count):
-            has = index < scales.shape[-1]
-            scale = scales[..., index] if has else np.zeros_like(zeros)
-            values[f"scale_{index}"] = scale.astype(np.int64) & ((1 << layout.scale_width + 1) - 1)
-        bits = [
-            (values[name].astype(np.int64)[..., None] >> np.arange(width) & 1).astype(np.uint8)
-            for name, width in fields.items()
-        ]
-        headers = np.concatenate(bits, axis=-1)  # (lanes, records, header bits)
-
-        batch_beats, batch_records = layout.batch_shape
-        batches = -(-headers.shape[1] // batch_records)
-        room = np.zeros((layout.lanes, batches, batch_beats * layout.width), dtype=np.uint8)
-        for record in range(batch_records):
-            chosen = headers[:, record::batch_records]
-            offset = record * fields.width
-            room[:, : chosen.shape[1], offset : offset + fields.width] = chosen
-        packed = np.packbits(room, axis=-1, bitorder="little")
-        return packed.reshape(layout.lanes, batches * batch_beats, layout.width // 8)
+        bits = np.zeros((*zeros.shape, layout.max_slots * layout.slot_width), dtype=np.uint8)
+        for number, item in enumerate(layout.members):
+            own = self.formats == number
+            if not own.any():
+                continue
+            values = {"format": self.formats[own], "zero": zeros[own]}
+            for index in range(item.scale_count):
+                values[f"scale_{index}"] = scales[own, index]
+            position = 0
+            for name, width in layout.record_header(item).items():
+                value = values[name].astype(np.int64)[:, None] >> np.arange(width) & 1
+                bits[own, position : position + width] = value
+                position += width
+        return bits

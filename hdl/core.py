@@ -75,7 +75,7 @@ class Core(wiring.Component):
             "write": In(write_layout),
             "codes": In(data.ArrayLayout(layout.width, layout.max_code_width)),
             "format": In(range(len(layout.members))),
-            "zero": In(layout.record_header.get("zero", 0)),
+            "zero": In(layout.zero_width),
             "step": In(range(parameters.max_cycles)),
             "slice": In(parameters.slice_address_width),
             **codebooks_member(parameters, In),

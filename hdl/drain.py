@@ -149,11 +149,24 @@ class Drain(wiring.Component):
 
     def _choose_rows(self, m: Module, part: Value, token: Value) -> None:
         """Put the rows of one part of a block in order, whichever lanes they were dealt to."""
-        count = self.parameters.layout.output_lanes
-        for residue in range(count):
-            candidates = range(residue, self.parameters.layout.lanes, count)
-            for lane in candidates:
-                chosen = self.drained[lane].place == part
-                with m.If(chosen if len(candidates) > 1 else 1):
-                    m.d.comb += self.o.sums[residue].eq(self.drained[lane].sums[token])
-                    m.d.comb += self.o.row_scales[residue].eq(self.drained[lane].scale)
+        outputs, lanes = self.parameters.layout.output_lanes, self.parameters.layout.lanes
+        row = data.StructLayout({
+            "sum": self.o.sums.shape().elem_shape,
+            "row_scale": ROW_SCALE_WIDTH,
+            "output": self.parameters.layout.place["output"],
+        })
+        # Of the lanes that are the same modulo `output_lanes`, just one has a row of the part.
+        rows = [Signal(row, name=f"row_{index}") for index in range(outputs)]
+        for lane in range(lanes):
+            drained, own = self.drained[lane], rows[lane % outputs]
+            with m.If(drained.place.part == part if lanes > outputs else 1):
+                m.d.comb += [
+                    own.sum.eq(drained.sums[token]),
+                    own.row_scale.eq(drained.scale),
+                    own.output.eq(drained.place.output),
+                ]
+        for index in range(outputs):
+            for own in rows:
+                with m.If(own.output == index if outputs > 1 else 1):
+                    m.d.comb += self.o.sums[index].eq(own.sum)
+                    m.d.comb += self.o.row_scales[index].eq(own.row_scale)

@@ -206,11 +206,10 @@ class Lane(wiring.Component):
             core.write.eq(self.write),
             core.codes.eq(reader.codes),
             core.format.eq(reader.header.format),
+            core.zero.eq(reader.header.zero),
             core.step.eq(sequencer.step),
             core.slice.eq(sequencer.due.slice.slice),
         ]
-        if "zero" in self.parameters.layout.record_header:
-            m.d.comb += core.zero.eq(reader.header.zero)
         if self.parameters.layout.codebooks:
             m.d.comb += core.codebooks.eq(self.codebooks)
 
@@ -279,7 +278,7 @@ class Lane(wiring.Component):
 
     def _keep_row_scales(self, m: Module) -> None:
         layout, fill = self.parameters.layout, self.row_fill
-        width = layout.place_width
+        width = layout.place.width
         shape = data.StructLayout({"scale": ROW_SCALE_WIDTH, "place": width})
         depth = 1 << self.parameters.row_address_width
         m.submodules.row_scales = store = memory.Memory(shape=shape, depth=depth, init=[])
@@ -311,5 +310,5 @@ def drained_layout(parameters: EngineParameters) -> data.StructLayout:
     return data.StructLayout({
         "sums": data.ArrayLayout(signed(parameters.sum_width), parameters.tokens),
         "scale": ROW_SCALE_WIDTH,
-        "place": parameters.layout.place_width,
+        "place": data.StructLayout(parameters.layout.place),
     })

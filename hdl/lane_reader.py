@@ -12,10 +12,14 @@ __all__ = ["LaneReader", "header_layout", "program_layout"]
 
 
 def header_layout(layout: StreamLayout) -> data.StructLayout:
-    """Return the record header of one lane as a structure; scales are signed."""
+    """Return what a record header says as a structure; scales are signed.
+
+    Scales beyond the format's own, and the zero-point where it has none, mean nothing.
+    """
     return data.StructLayout({
-        name: signed(width) if name.startswith("scale") else width
-        for name, width in layout.record_header.items()
+        "format": layout.format_width,
+        **{f"scale_{index}": signed(layout.scale_width + 1) for index in range(layout.scale_count)},
+        "zero": layout.zero_width,
     })
 
 
@@ -149,7 +153,7 @@ class LaneReader(wiring.Component):
                     m.next = "FIRST_HEADER"
             with m.State("FIRST_HEADER"):
                 m.d.comb += self._load.eq(1)
-                m.d.sync += self._record.eq(0)
+                m.d.sync += self._slot.eq(0)
                 m.next = "CODES"
             with m.State("CODES"):
                 ends_layer = self._read_codes(m, words.r_rdy)
@@ -170,16 +174,19 @@ class LaneReader(wiring.Component):
     def _declare(self) -> None:
         """Name the registers and wires that several parts share."""
         layout = self.parameters.layout
-        batch_beats, batch_records = layout.batch_shape
+        batch_beats, slots = layout.batch_shape
         self._take = Signal()
         self._may_end = Signal()  # the span's last record is complete
         self._is_batch = Signal()  # the word at hand belongs to a header batch
         self._batch_ends = Signal()
         self._part = Signal(range(batch_beats))
         self._load = Signal()  # take up the header ...
-        self._following = Signal(range(batch_records))  # ... at this place of the batch
-        self._record = Signal(range(batch_records))
-        self._next_header = Signal(header_layout(layout), reset_less=True)
+        self._following = Signal(range(slots))  # ... from this slot of the batch on
+        self._slot = Signal(range(slots))  # first one of the header at hand
+        self._slots = Signal(range(layout.max_slots + 1))  # that it takes
+        self._after = Signal(range(slots + 1))  # where the next one begins, if it fits
+        self._next_slots = Signal(range(layout.max_slots + 1))  # that the next one takes
+        self._raw_header = Signal(layout.header_width, reset_less=True)
         self._last_bit = Signal(range(layout.max_code_width))
         self._last_step = Signal(range(self.parameters.max_cycles))
         self._bit = Signal(range(layout.max_code_width))
@@ -196,8 +203,8 @@ class LaneReader(wiring.Component):
     def _keep_headers(self, m: Module, word: Value) -> None:
         """Keep header batches; take up the header of each record and look its format up."""
         layout = self.parameters.layout
-        batch_beats, batch_records = layout.batch_shape
-        header = self._next_header
+        batch_beats, slots = layout.batch_shape
+        raw = self._raw_header
         batch = Signal(batch_beats * layout.width, reset_less=True)
         batch_taken = self._take & self._is_batch
         m.d.comb += self._batch_ends.eq(batch_taken & (self._part == batch_beats - 1))
@@ -206,25 +213,43 @@ class LaneReader(wiring.Component):
             for part in range(batch_beats):
                 with m.If(self._part == part):
                     m.d.sync += batch.word_select(part, layout.width).eq(word)
-        width = header.shape().size
         with m.If(self._load), m.Switch(self._following):
-            for record in range(batch_records):
-                with m.Case(record):
-                    m.d.sync += header.eq(batch[record * width : (record + 1) * width])
+            for slot in range(slots):
+                with m.Case(slot):
+                    m.d.sync += raw.eq(batch[slot * layout.slot_width :])
+        self._look_ahead(m, batch)
 
         refused = Signal()
+        header = _read_header(m, layout, raw)
         with m.Switch(header.format):
             for index, item in enumerate(layout.members):
                 with m.Case(index):
                     m.d.comb += self._last_bit.eq(item.code_width - 1)
                     m.d.comb += self._last_step.eq(self.parameters.member_cycles[index] - 1)
+                    m.d.comb += self._slots.eq(layout.header_slots[index])
+                    # Widths are derived for magnitudes below 2^scale_width; this one is over them.
+                    lowest = -(1 << layout.scale_width)
+                    scales = [header[f"scale_{scale}"] for scale in range(item.scale_count)]
+                    m.d.comb += refused.eq(Cat(scale == lowest for scale in scales).any())
             with m.Default():
                 m.d.comb += refused.eq(1)
-        # Widths are derived for magnitudes below 2^scale_width; this one would be over them.
-        for index in range(layout.scale_count):
-            with m.If(header[f"scale_{index}"] == -(1 << layout.scale_width)):
-                m.d.comb += refused.eq(1)
         m.d.comb += self.unknown.eq(refused & self._reading)
+
+    def _look_ahead(self, m: Module, batch: Value) -> None:
+        """Look up how long the next header is: its format is there even if the rest is not."""
+        layout = self.parameters.layout
+        m.d.comb += self._after.eq(self._slot + self._slots)
+        m.d.comb += self._next_slots.eq(1)
+        if layout.max_slots > 1:
+            number = Signal(layout.format_width)
+            with m.Switch(self._after):
+                for slot in range(layout.batch_shape[1]):
+                    with m.Case(slot):
+                        m.d.comb += number.eq(batch[slot * layout.slot_width :])
+            with m.Switch(number):
+                for index, slots in enumerate(layout.header_slots):
+                    with m.Case(index):
+                        m.d.comb += self._next_slots.eq(slots)
 
     # -- codes -------------------------------------------------------------------------------------
 
@@ -234,7 +259,7 @@ class LaneReader(wiring.Component):
         complete = Signal(
             data.StructLayout({
                 "codes": self.codes.shape(),
-                "header": self.header.shape(),
+                "header": layout.header_width,
                 "slice": self.slice.shape(),
             })
         )
@@ -249,7 +274,7 @@ class LaneReader(wiring.Component):
                 m.d.sync += kept.eq(word)
             m.d.comb += complete.codes[bit].eq(Mux(now, word, kept))
         m.d.comb += [
-            complete.header.eq(self._next_header),
+            complete.header.eq(self._raw_header),
             complete.slice.eq(self._described),
             self._slice_room.eq(slices.w_rdy),
             slices.w_data.eq(complete),
@@ -259,9 +284,11 @@ class LaneReader(wiring.Component):
             self.slice.eq(waiting.slice),
             self.slice_valid.eq(slices.r_rdy),
         ]
+        header = Signal(layout.header_width, reset_less=True)
         with m.If(self.slice_valid & self.slice_ready):
             m.d.sync += self.codes.eq(waiting.codes)
-            m.d.sync += self.header.eq(waiting.header)
+            m.d.sync += header.eq(waiting.header)
+        m.d.comb += self.header.eq(_read_header(m, layout, header))
 
     def _read_codes(self, m: Module, available: Value) -> Value:
         """Take code words, with a header batch in between where one is due.
@@ -271,12 +298,12 @@ class LaneReader(wiring.Component):
         Value
             Whether the layer's last record is complete.
         """
-        batch_records = self.parameters.layout.batch_shape[1]
+        layout = self.parameters.layout
         program = self.program
         block, tile = Signal.like(program.block), Signal.like(program.tile)
         span_tile = Signal.like(program.span_tile)
         tile_slice, segment_slice = Signal.like(program.tile_slice), Signal.like(program.tile_slice)
-        bank, batch_done = Signal(), Signal()
+        bank, batch_begun, batch_done = Signal(), Signal(), Signal()
         last_block, last_tile, tile_last = Signal(), Signal(), Signal.like(tile_slice)
         last_of_span = Signal()
         ends_record, ends_row, ends_tile, ends_layer = Signal(), Signal(), Signal(), Signal()
@@ -285,14 +312,14 @@ class LaneReader(wiring.Component):
             last_block.eq(block == program.block),
             last_tile.eq(tile == program.tile),
             last_of_span.eq(last_tile | (span_tile == program.span_tile)),
-            tile_last.eq(
-                Mux(last_tile, program.tile_slice, self.parameters.layout.tile_slices - 1)
-            ),
+            tile_last.eq(Mux(last_tile, program.tile_slice, layout.tile_slices - 1)),
             ends_row.eq(tile_slice == tile_last),
             ends_record.eq(ends_row | (segment_slice == program.segment_slice)),
             ends_tile.eq(ends_row & last_block),
             ends_layer.eq(ends_tile & last_tile),
-            last_of_batch.eq(self._record == batch_records - 1),
+            last_of_batch.eq(
+                batch_begun | (self._after + self._next_slots > layout.batch_shape[1])
+            ),
             last_record.eq(
                 last_tile & last_block & (tile_slice + program.segment_slice >= tile_last)
             ),
@@ -318,10 +345,10 @@ class LaneReader(wiring.Component):
             self._described.clear.eq((tile == 0) & (tile_slice == segment_slice)),
             self._described.tile_end.eq(ends_tile),
             self._described.last_step.eq(self._last_step),
-            self._following.eq(Mux(last_of_batch, 0, self._record + 1)),
+            self._following.eq(Mux(last_of_batch, 0, self._after)),
         ]
-        with m.If(self._batch_ends):
-            m.d.sync += batch_done.eq(1)
+        with m.If(self._take & batch_due):
+            m.d.sync += [batch_begun.eq(1), batch_done.eq(self._batch_ends)]
         with m.If(self._code_taken):
             m.d.sync += self._bit.eq(self._bit + 1)
         with m.If(self._completes):
@@ -330,7 +357,7 @@ class LaneReader(wiring.Component):
             m.d.sync += tile_slice.eq(Mux(ends_row, 0, tile_slice + 1))
             with m.If(ends_record):
                 m.d.comb += self._load.eq(1)
-                m.d.sync += [self._record.eq(self._following), batch_done.eq(0)]
+                m.d.sync += [self._slot.eq(self._following), batch_begun.eq(0), batch_done.eq(0)]
             with m.If(ends_row):
                 m.d.sync += block.eq(Mux(last_block, 0, block + 1))
             with m.If(ends_tile):
@@ -339,3 +366,21 @@ class LaneReader(wiring.Component):
                 m.d.sync += bank.eq(~bank)
                 m.d.comb += self._tile_collected.eq(1 << bank)
         return self._completes & ends_layer
+
+
+def _read_header(m: Module, layout: StreamLayout, raw: Value) -> data.View:
+    """Find what a header says; where its zero-point is depends on how many scales it has."""
+    header = Signal(header_layout(layout))
+    scales, scale_width = layout.format_width, layout.scale_width + 1
+    number = Signal(layout.format_width)
+    m.d.comb += [number.eq(raw), header.format.eq(number)]
+    for index in range(layout.scale_count):
+        m.d.comb += header[f"scale_{index}"].eq(raw[scales + index * scale_width :])
+    # Not of the structure itself, part of which the cases write: as Verilog that is a loop.
+    with m.Switch(number):
+        for index, item in enumerate(layout.members):
+            if item.has_zero_point:
+                zero = scales + item.scale_count * scale_width
+                with m.Case(index):
+                    m.d.comb += header.zero.eq(raw[zero : zero + item.code_width])
+    return header

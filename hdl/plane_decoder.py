@@ -70,7 +70,7 @@ class PlaneDecoder(wiring.Component):
         super().__init__({
             "codes": In(data.ArrayLayout(layout.width, layout.max_code_width)),
             "format": In(range(len(layout.members))),
-            "zero": In(layout.record_header.get("zero", 0)),
+            "zero": In(layout.zero_width),
             "step": In(range(parameters.max_cycles)),
             **codebooks_member(parameters, In),
             "key": Out(layout.width),

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..formats import PackedLayer, StreamLayout
+from ..formats.lane_order import lane_order
 from ..formats.layout import FRAME_BEATS
 
 __all__ = ["EngineTiming", "predict_cycles"]
@@ -91,8 +92,14 @@ def predict_cycles(
     released = [-1, -1]  # when the vectors of the last passes had been read
     drained = [-1, -1]  # when the row sums of the last passes had been read
     received = drain_ends = -1
-    begin = 0
-    for _ in range(passes):
+    begin, before = 0, None
+    for left in range(passes, 0, -1):
+        # Where a pass begins as the one before did, all that follow take as long.
+        times = (received, *released, *drained, drain_ends, *builder.times)
+        state = begin, [time - begin for time in times]
+        if before and state[1] == before[1]:
+            return drain_ends + (begin - before[0]) * left + timing.output_latency + 1
+        before = state
         # The stores take two passes' vectors; one is known two cycles after its last beat.
         for _ in range(timing.tokens):
             received = max(received, released[0]) + act_beats
@@ -131,6 +138,11 @@ class _Builder:
         self._next = 0  # when the next tile can be begun
         self._freed = [0, 0]  # when the banks of the next two tiles are free
         self.filled: list[int] = []
+
+    @property
+    def times(self) -> tuple[int, ...]:
+        """When the next tiles can be written, as far as it is known between two passes."""
+        return self._next, *self._freed
 
     def begin_pass(self, *, ready: int) -> None:
         """Begin with the vectors that are known from ``ready`` on."""
@@ -284,31 +296,28 @@ def _lane_streams(
     packed: PackedLayer, layout: StreamLayout, timing: EngineTiming
 ) -> Iterator[list[list[_Word]]]:
     """Yield the words of every span, for each lane that differs from those before."""
-    shapes = np.array([
-        (item.code_width, cycles)
-        for item, cycles in zip(layout.members, timing.member_cycles, strict=True)
-    ])
-    batch_beats, batch_records = layout.batch_shape
-    slices, records = packed.slices.tolist(), len(packed.slices)
-    blocks = -(-packed.rows // layout.lanes)
-    tile_records = _records_of_tiles(packed, layout, blocks)
-    for lane in np.unique(shapes[packed.formats].reshape(len(packed.formats), -1), axis=0):
+    code_widths = np.array([item.code_width for item in layout.members])[packed.formats]
+    steps = np.array(timing.member_cycles)[packed.formats]
+    batch_words = lane_order(layout, packed.formats).batches_before * layout.batch_shape[0]
+    slices = packed.slices.tolist()
+    tile_records = _records_of_tiles(packed, layout, -(-packed.rows // layout.lanes))
+    shapes = np.stack([batch_words, code_widths, steps], axis=2)
+    for lane in np.unique(shapes.reshape(len(shapes), -1), axis=0):
+        records = lane.reshape(-1, 3).tolist()
         spans: list[list[_Word]] = []
+        first = 0
         for tile, last in enumerate(tile_records):
             if tile % packed.span_tiles == 0:
                 spans.append([])
             words = spans[-1]
-            first = tile_records[tile - 1] + 1 if tile else 0
             for record in range(first, last + 1):
-                if record == 0:
-                    words += [_PLAIN] * batch_beats
-                if (record + 1) % batch_records == 0 and record + 1 < records:
-                    words += [_PLAIN] * batch_beats
-                code_width, steps = lane[2 * record : 2 * record + 2].tolist()
+                batch, code_width, cycles = records[record]
+                words += [_PLAIN] * batch
                 for index in range(slices[record]):
                     ends = index == slices[record] - 1
                     words += [_PLAIN] * (code_width - 1)
-                    words.append(_Word(steps, tile, ends, ends and record == last))
+                    words.append(_Word(cycles, tile, ends, ends and record == last))
+            first = last + 1
         yield spans
 
 

@@ -189,11 +189,19 @@ class PagePacker:
         self.segment_slices = self.tile_slices
         if matrix.group_size < self.columns:
             self.segment_slices = min(matrix.group_size // self.width, self.tile_slices)
-        zeros = [item.code_width for item in self.members if item.has_zero_point]
         self.format_bits = max(1, (len(self.members) - 1).bit_length())
-        self.scales = max(item.scale_count for item in self.members)
-        self.zero_bits = max(zeros, default=0)
-        self.header_bits = self.format_bits + self.scales * (self.scale_width + 1) + self.zero_bits
+        sizes = [self._header_bits(item) for item in self.members]
+        self.slot_bits = min(
+            sorted(sizes, reverse=True), key=lambda u: u * sum(-(-size // u) for size in sizes)
+        )
+        self.dealt = pack(matrix, layout).places.tolist()
+
+    def _header_bits(self, item) -> int:
+        scales = item.scale_count * (self.scale_width + 1)
+        return self.format_bits + scales + (item.code_width if item.has_zero_point else 0)
+
+    def _slots(self, item) -> int:
+        return -(-self._header_bits(item) // self.slot_bits)
 
     def stream(self) -> list[int]:
         """Return all beats of the layer."""
@@ -202,7 +210,7 @@ class PagePacker:
         span_tiles = self.choose_span(streams)
         beats = self._header(
             (0x754C, 16),
-            (2, 8),
+            (3, 8),
             (0, 8),
             (self._fingerprint(), 32),
             (self.rows, 32),
@@ -222,22 +230,13 @@ class PagePacker:
     # What the page leaves to a packer, as it says that Lutra's has it.
 
     def deal(self) -> list[list[int]]:
-        """Return the row of its block that each lane has, for each block."""
-        load, dealt = [0] * self.lanes, []
-        for block in range(self.blocks):
-            costs = [self._cost(block * self.lanes + r) for r in range(self.lanes)]
-            lanes = list(range(self.lanes))
-            if len(set(costs)) > 1:
-                for residue in range(self.output_lanes):
-                    own = range(residue, self.lanes, self.output_lanes)
-                    longest = sorted(own, key=lambda r: -costs[r])
-                    idlest = sorted(own, key=lambda lane: load[lane])
-                    for r, lane in zip(longest, idlest, strict=True):
-                        lanes[lane] = r
-            for lane, r in enumerate(lanes):
-                load[lane] += costs[r]
-            dealt.append(lanes)
-        return dealt
+        """Return the row of its block that each lane has, for each block: Lutra's own choice."""
+        for lanes in self.dealt:
+            parts = {
+                (r // self.output_lanes, lane % self.output_lanes) for lane, r in enumerate(lanes)
+            }
+            assert len(parts) == self.lanes == len(set(lanes))
+        return self.dealt
 
     def choose_span(self, streams: list[list[list[int]]]) -> int:
         """Return the most tiles of a span that keep to the rule."""
@@ -246,11 +245,6 @@ class PagePacker:
     def padding_format(self, slice_index: int):
         """Return a format for padding rows."""
         return self._format_of(self.rows - 1, slice_index * self.width)
-
-    def _cost(self, n: int) -> int:
-        row = min(n, self.rows - 1)
-        starts = range(0, self.slices * self.width, self.width)
-        return sum(self._format_of(row, k).code_width for k in starts)
 
     # What it does not.
 
@@ -300,7 +294,7 @@ class PagePacker:
         return zlib.crc32(("\n".join(lines) + "\n").encode("ascii"))
 
     def _row_section(self) -> list[int]:
-        place_bits = (self.lanes // self.output_lanes - 1).bit_length()
+        place_bits = sum(self._place_bits())
         served = self.width // place_bits if place_bits else self.blocks
         beats = []
         for first in range(0, self.blocks, served):
@@ -312,11 +306,16 @@ class PagePacker:
                 beats += self._side_by_side(scales)
         return beats
 
+    def _place_bits(self) -> tuple[int, int]:
+        parts = self.lanes // self.output_lanes
+        return (self.output_lanes - 1).bit_length(), (parts - 1).bit_length()
+
     def _places(self, lane: int, blocks: range) -> int:
-        bits = (self.lanes // self.output_lanes - 1).bit_length()
+        output_bits, bits = self._place_bits()[0], sum(self._place_bits())
         word = self.fill(self.width - bits * len(blocks)) << bits * len(blocks)
         for index, block in enumerate(blocks):
-            word |= self.places[block][lane] // self.output_lanes << bits * index
+            part, output = divmod(self.places[block][lane], self.output_lanes)
+            word |= (output | part << output_bits) << bits * index
         return word
 
     def _row(self, block: int, lane: int) -> int:
@@ -336,16 +335,17 @@ class PagePacker:
         payload = self._side_by_side(lane_words)
         before = self._header((0x7053, 16), (index, 16), (len(payload), 32))
         beats = []
-        for first in range(0, len(payload), 1024):
-            beats += self._section(before + payload[first : first + 1024])
+        for first in range(0, len(payload), 4096):
+            beats += self._section(before + payload[first : first + 4096])
             before = []
         return beats
 
     def _lane_stream(self, lane: int) -> list[list[int]]:
         """Return a lane's words of each tile."""
-        least = -(-self.header_bits // self.width)
+        longest = max(map(self._slots, self.members)) * self.slot_bits
+        least = -(-longest // self.width)
         choices = range(least, max(least, 128 // self.width) + 1)
-        room = {n: n * self.width // self.header_bits for n in choices}
+        room = {n: n * self.width // self.slot_bits for n in choices}
         count = min(choices, key=lambda n: (Fraction(n, room[n]), n))
         records = []
         for tile in range(self.tiles):
@@ -356,24 +356,44 @@ class PagePacker:
                 (tile, self._row(block, lane), start, min(start + self.segment_slices, last))
                 for block, start in itertools.product(range(self.blocks), starts)
             ]
-        batches = [
-            self._batch(records[i : i + room[count]], count)
-            for i in range(0, len(records), room[count])
+        batches: list[list[tuple[int, int, int, int]]] = [[]]
+        for record in records:
+            if sum(map(self._slots_of, [*batches[-1], record])) > room[count]:
+                batches.append([])
+            batches[-1].append(record)
+        words = [
+            self._batch(batch, following[0] if following else None, room[count], count)
+            for batch, following in itertools.zip_longest(batches, batches[1:])
         ]
+        firsts = [batch[0] for batch in batches]
         tiles: list[list[int]] = [[] for _ in range(self.tiles)]
-        tiles[0] += batches[0]
-        for number, (tile, *record) in enumerate(records):
-            if (number + 1) % room[count] == 0 and number + 1 < len(records):
-                tiles[tile] += batches[(number + 1) // room[count]]
-            tiles[tile] += self._codes(*record)
+        tiles[0] += words[0]
+        for record, following in itertools.zip_longest(records, records[1:]):
+            tile, *place = record
+            if following in firsts:
+                tiles[tile] += words[firsts.index(following)]
+            tiles[tile] += self._codes(*place)
         return tiles
 
-    def _batch(self, records: list[tuple[int, int, int, int]], count: int) -> list[int]:
-        used = len(records) * self.header_bits
-        bits = self.fill(count * self.width - used) << used
-        for index, (_, n, start, _) in enumerate(records):
-            bits |= self._record_header(n, start) << index * self.header_bits
-        return self._cut(bits, count)
+    def _slots_of(self, record: tuple[int, int, int, int]) -> int:
+        _, n, start, _ = record
+        return self._slots(self._format_of(n, start * self.width))
+
+    def _batch(self, records: list, following: tuple | None, room: int, count: int) -> list[int]:
+        bits = slot = 0
+        for record in records:
+            _, n, start, _ = record
+            size = self._header_bits(self._format_of(n, start * self.width))
+            rest = self._slots_of(record) * self.slot_bits - size
+            header = self._record_header(n, start) | self.fill(rest) << size
+            bits |= header << slot * self.slot_bits
+            slot += self._slots_of(record)
+        position = slot * self.slot_bits
+        if following and slot < room:
+            _, n, start, _ = following
+            bits |= self.members.index(self._format_of(n, start * self.width)) << position
+            position += self.format_bits
+        return self._cut(bits | self.fill(count * self.width - position) << position, count)
 
     def _format_of(self, n: int, k: int):
         if n >= self.rows:
@@ -385,17 +405,15 @@ class PagePacker:
         group = start * self.width // self.matrix.group_size
         item = self._format_of(n, start * self.width)
         word, position = self.members.index(item), self.format_bits
-        for index in range(self.scales):
+        for index in range(item.scale_count):
             bits = self.scale_width + 1
             scale = self.fill(bits - 1)  # any but the one that is refused
-            if index < item.scale_count and not padding:
+            if not padding:
                 scale = int(self.matrix.scales[n, group, index]) % (1 << bits)
             word |= scale << position
             position += bits
-        used = item.code_width if item.has_zero_point and not padding else 0
-        if self.zero_bits:
-            zero = int(self.matrix.zeros[n, group]) if used else 0
-            zero |= self.fill(self.zero_bits - used) << used
+        if item.has_zero_point:
+            zero = self.fill(item.code_width) if padding else int(self.matrix.zeros[n, group])
             word |= zero << position
         return word
 
@@ -422,14 +440,14 @@ class OtherPacker(PagePacker):
         super().__init__(matrix, layout, self.rng.getrandbits)
 
     def deal(self) -> list[list[int]]:
-        """Give rows to any lanes of their residue."""
+        """Give the rows of each part to lanes of different sets, otherwise any."""
         dealt = []
         for _ in range(self.blocks):
+            sets = [list(range(s, self.lanes, self.output_lanes)) for s in range(self.output_lanes)]
             lanes = [0] * self.lanes
-            for residue in range(self.output_lanes):
-                own = range(residue, self.lanes, self.output_lanes)
-                for lane, r in zip(own, self.rng.sample(own, len(own)), strict=True):
-                    lanes[lane] = r
+            for part in range(0, self.lanes, self.output_lanes):
+                for output, own in enumerate(self.rng.sample(sets, self.output_lanes)):
+                    lanes[own.pop(self.rng.randrange(len(own)))] = part + output
             dealt.append(lanes)
         return dealt
 
@@ -475,6 +493,15 @@ LAYERS = {
         {"lanes": 2, "width": 24, "tile_slices": 2, "formats": ("ternary", "bitmod3")},
         (5, 130, 24),
     ),
+    "headers of one slot and of several": (
+        {
+            "lanes": 4,
+            "width": 8,
+            "tile_slices": 4,
+            "formats": ("bcq4_asym", "int8", "int2", "bcq2"),
+        },
+        (13, 90, 8),
+    ),
     "headers of several beats": (
         {"lanes": 5, "width": 8, "tile_slices": 3, "formats": ("bcq4_asym", "int8")},
         (11, 50, 24),
@@ -491,17 +518,21 @@ LAYERS = {
         {"lanes": 6, "width": 8, "tile_slices": 1, "formats": ("int2", "int5"), "output_lanes": 2},
         (37, 21, 8),
     ),
-    "no places": (
+    "blocks of one part": (
         {"lanes": 4, "width": 8, "tile_slices": 2, "formats": ("int2", "int8"), "output_lanes": 4},
         (10, 90, 16),
+    ),
+    "no places": (
+        {"lanes": 1, "width": 32, "tile_slices": 2, "formats": ("int2", "int8")},
+        (3, 90, 64),
     ),
     "short spans": (
         {"lanes": 4, "width": 8, "tile_slices": 2, "formats": ("ternary", "int8"), "ahead": 2},
         (6, 150, 8),
     ),
     "several frames": (
-        {"lanes": 4, "width": 8, "tile_slices": 8, "formats": ("int3", "int8"), "ahead": 64},
-        (48, 200, 8),
+        {"lanes": 4, "width": 8, "tile_slices": 16, "formats": ("int3", "int8"), "ahead": 64},
+        (96, 560, 16),
     ),
 }
 
@@ -528,7 +559,7 @@ def test_packer_written_from_the_page(name):
         assert 1 < packed.span_tiles < packer.tiles
     if name == "several frames":
         assert packed.span_tiles == packer.tiles
-        assert len(packed.beats) > 2 * 1024
+        assert len(packed.beats) > 2 * 4096
 
 
 def outputs_of(packer, layout, **options):
@@ -549,7 +580,14 @@ def outputs_of(packer, layout, **options):
     return outputs.tobytes(), golden.tobytes()
 
 
-@pytest.mark.parametrize("name", ["zero-points, scales, widths", "headers of several beats"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "zero-points, scales, widths",
+        "headers of one slot and of several",
+        "headers of several beats",
+    ],
+)
 def test_engine_ignores_padding(name):
     matrix, layout = layer(name)
     packer = PagePacker(matrix, layout, random.Random(1).getrandbits)
@@ -558,10 +596,17 @@ def test_engine_ignores_padding(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["zero-points, scales, widths", "places of several beats", "no places", "short spans"]
+    "name",
+    [
+        "zero-points, scales, widths",
+        "places of several beats",
+        "blocks of one part",
+        "headers of one slot and of several",
+        "short spans",
+    ],
 )
 def test_engine_takes_what_a_packer_may_choose(name):
-    """Any dealing within residues, any valid span, any format of padding rows, more padding."""
+    """Any dealing that outputs allow, any span, any format of padding rows, more padding."""
     matrix, layout = layer(name)
     outputs, golden = outputs_of(OtherPacker(matrix, layout, len(name)), layout, tokens=2)
     assert outputs == golden

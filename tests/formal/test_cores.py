@@ -76,7 +76,7 @@ def core(formal, kind, places=range(WIDTH), formats=FORMATS):
     ]
     codes = [bench.some(layout.max_code_width, name=f"code_{k}") for k in range(WIDTH)]
     number = bench.some(range(len(layout.members)), name="format")
-    zero = bench.some(layout.record_header.get("zero", 0), name="zero")
+    zero = bench.some(layout.zero_width, name="zero")
     step = bench.some(range(parameters.max_cycles), name="step")
     bench.assume(number < len(layout.members))
     bench.assume(step < Array(parameters.member_cycles)[number])

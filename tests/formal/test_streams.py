@@ -79,7 +79,7 @@ def drained(formal):
     lanes = parameters.layout.lanes
     bench = formal.Bench()
     m = bench.m
-    deal = bench.some(parameters.layout.place_width, name="deal")
+    deal = bench.some(parameters.layout.place.width, name="deal")
     layers_in, layers_out = Signal(2, name="layers_in"), Signal(2, name="layers_out")
     bank, rows = layers_in[0], bench.free(4, name="rows")
     done = bench.free(1, name="done")

@@ -34,7 +34,7 @@ def test_headers_of_the_stream():
         ("span_tiles", 16),
     ]
     assert list(SPAN_HEADER.items()) == [("magic", 16), ("index", 16), ("beats", 32)]
-    assert (LAYER_HEADER.width, SPAN_HEADER.width, FRAME_BEATS) == (208, 64, 1024)
+    assert (LAYER_HEADER.width, SPAN_HEADER.width, FRAME_BEATS) == (208, 64, 4096)
 
 
 def test_fields_pack_from_the_lowest_bit():
@@ -126,23 +126,24 @@ def test_derived_numbers():
 
 
 @pytest.mark.parametrize(
-    ("lanes", "output_lanes", "width", "bits", "blocks"),
+    ("lanes", "output_lanes", "width", "output", "part", "blocks"),
     [
-        (4, 4, 16, 0, 0),  # no lane has a choice
-        (4, 2, 16, 1, 16),
-        (4, 1, 16, 2, 8),
-        (6, 1, 16, 3, 5),  # of six rows; a bit is left over
-        (6, 2, 16, 2, 8),
-        (256, 1, 8, 8, 1),
-        (1, 1, 32, 0, 0),
-        (8, 1, 512, 3, 170),
+        (1, 1, 32, 0, 0, 0),  # no choice
+        (4, 4, 16, 2, 0, 8),
+        (4, 2, 16, 1, 1, 8),
+        (4, 1, 16, 0, 2, 8),
+        (6, 1, 16, 0, 3, 5),  # of six rows; a bit is left over
+        (6, 2, 16, 1, 2, 5),
+        (256, 1, 8, 0, 8, 1),
+        (8, 1, 512, 0, 3, 170),
     ],
 )
-def test_places(lanes, output_lanes, width, bits, blocks):
+def test_places(lanes, output_lanes, width, output, part, blocks):
     layout = dataclasses.replace(
         BASE, lanes=lanes, output_lanes=output_lanes, width=width, group_sizes=()
     )
-    assert (layout.place_width, layout.places_of_beat) == (bits, blocks)
+    assert layout.place == {"output": output, "part": part}
+    assert layout.places_of_beat == blocks
 
 
 @pytest.mark.parametrize(("group_size", "slices"), [(16, 1), (32, 2), (64, 4), (128, 4), (192, 4)])
@@ -165,14 +166,34 @@ def test_segment_choices():
         (("bitmod4", "int4"), {"format": 3, "scale_0": 9}),
         (("bcq3_asym",), {"format": 1, "scale_0": 9, "scale_1": 9, "scale_2": 9, "scale_3": 9}),
         (("int3_asym", "int8"), {"format": 1, "scale_0": 9, "zero": 3}),
-        (("bcq1", "int2_asym"), {"format": 1, "scale_0": 9, "zero": 2}),
+        (("bcq1", "int2_asym"), {"format": 1, "scale_0": 9}),
     ],
 )
 def test_record_header(formats, fields):
-    header = dataclasses.replace(BASE, formats=formats).record_header
+    """Fields of the first format: what others have is no matter."""
+    layout = dataclasses.replace(BASE, formats=formats)
+    header = layout.record_header(layout.members[0])
     assert list(header.items()) == list(fields.items())
-    wide = dataclasses.replace(BASE, formats=formats, scale_width=16).record_header
-    assert wide["scale_0"] == 17
+    wide = dataclasses.replace(layout, scale_width=16)
+    assert wide.record_header(wide.members[0])["scale_0"] == 17
+
+
+@pytest.mark.parametrize(
+    ("formats", "slot_width", "slots"),
+    [
+        (("int4",), 10, (1,)),
+        (("int4", "int4_asym"), 14, (1, 1)),  # 10 bits would take 10 + 20
+        (("int4", "int2", "int3", "int4_asym"), 11, (1, 1, 1, 2)),  # 15 bits: 60, these 55
+        (("bitmod3", "bcq4"), 12, (1, 1, 1, 1, 4)),  # of 39 bits
+        (("bcq4", "bcq3"), 37, (1, 1)),
+        (("bcq2", "bcq3_asym"), 19, (1, 2)),
+    ],
+)
+def test_slots(formats, slot_width, slots):
+    layout = dataclasses.replace(BASE, formats=formats)
+    assert (layout.slot_width, layout.header_slots) == (slot_width, slots)
+    assert layout.max_slots == max(slots)
+    assert layout.header_width == max(layout.record_header(m).width for m in layout.members)
 
 
 @pytest.mark.parametrize(
@@ -183,19 +204,21 @@ def test_record_header(formats, fields):
         (128, ("int4",), (1, 12)),
         (512, ("int4",), (1, 51)),  # one beat may pass 128 bits
         (8, ("bcq4_asym",), (6, 1)),
+        (8, ("int4", "bcq4_asym"), (10, 8)),  # slots of 10 bits; the longest header has 5
     ],
 )
 def test_batch_shape_of_known_headers(width, formats, shape):
     layout = dataclasses.replace(BASE, width=width, formats=formats, group_sizes=())
-    header = layout.record_header.width
-    beats, records = layout.batch_shape
-    assert records == beats * width // header >= 1
-    # By brute force over what is allowed: no choice has fewer beats a record.
+    slot, longest = layout.slot_width, layout.max_slots
+    beats, slots = layout.batch_shape
+    assert slots == beats * width // slot >= longest
+    # By brute force over what is allowed: no choice has fewer beats a slot.
     for other in range(1, 200):
-        fits = other * width // header
-        if fits and (other * width <= 128 or fits == 1):
-            assert beats * fits <= other * records
-    assert (beats, records) == shape
+        fits = other * width // slot
+        least = fits >= longest > (other - 1) * width // slot
+        if fits >= longest and (other * width <= 128 or least):
+            assert beats * fits <= other * slots
+    assert (beats, slots) == shape
 
 
 def test_fingerprint():

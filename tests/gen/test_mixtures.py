@@ -59,16 +59,17 @@ def random_config(seed):
         act_width=8 if activation == "int8" else draw.choice([8, 13]),
         output=draw.choice(["float32", "float16", "int"]),
     )
+    folds = [n for n in (1, 2, 3, 4) if width % n == 0]
     core = (
         LutOptions(mu=draw.randint(2, 4), table=draw.choice(["full", "half"])),
-        TermOptions(fold=draw.choice([1, 2, 4])),
-        MacOptions(fold=draw.choice([1, 2, 4]), product=draw.choice(["logic", "dsp"])),
+        TermOptions(fold=draw.choice(folds)),
+        MacOptions(fold=draw.choice(folds), product=draw.choice(["logic", "dsp"])),
     )[seed % 3]
     parameters = EngineParameters(
         layout=layout,
         numerics=numerics,
         core=core,
-        tokens=draw.choice([1, 1, 2]),
+        tokens=draw.choice([1, 2, 4, 8]),
         multiply=draw.choice(["serial", "dsp"]),
         act_lanes=draw.choice([1, 2]),
         slices_ahead=draw.choice([2, 4]),

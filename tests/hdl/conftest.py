@@ -84,6 +84,8 @@ class LaneStream:
         self.tiles = -(-slices // self.layout.tile_slices)
         self.records = list(self._records())
         self.slices = [item for record in self.records for item in self._slices(*record)]
+        self.batches = list(self._batches())  # numbers of the records of each
+        self.batch_starts: list[int] = []  # words before each
         self.words = list(self._words(padding))
         last = slices - (self.tiles - 1) * self.layout.tile_slices
         self.program = {
@@ -103,12 +105,14 @@ class LaneStream:
             for block in range(blocks):
                 for start in range(0, length, segment_slices):
                     count = min(segment_slices, length - start)
+                    number = self.rng.randrange(len(self.layout.members))
+                    item = self.layout.members[number]
                     header = {
                         name: self.rng.getrandbits(width)
-                        for name, width in self.layout.record_header.items()
+                        for name, width in self.layout.record_header(item).items()
                     }
-                    header["format"] = self.rng.randrange(len(self.layout.members))
-                    for index in range(self.layout.scale_count):
+                    header["format"] = number
+                    for index in range(item.scale_count):
                         limit = (1 << self.layout.scale_width) - 1
                         header[f"scale_{index}"] = self.rng.randint(-limit, limit)
                     last = block == blocks - 1 and start + count == length
@@ -137,12 +141,13 @@ class LaneStream:
 
     def _words(self, padding: int) -> Iterable[tuple[int, bool]]:
         span_tiles, layout = self.shape[3], self.layout
-        per_batch = layout.batch_shape[1]
         slices = iter(self.slices)
-        span = list(self._batch(0))
+        before, span = 0, []
         for number, (tile, _, _, count, header, last) in enumerate(self.records):
-            if (number + 1) % per_batch == 0 and number + 1 < len(self.records):
-                span += self._batch(number + 1)
+            for index, records in enumerate(self.batches):
+                if max(records[0] - 1, 0) == number:
+                    self.batch_starts.append(before + len(span))
+                    span += self._batch(index)
             for _ in range(count):
                 codes = next(slices)["codes"]
                 for bit in range(layout.members[header["format"]].code_width):
@@ -151,18 +156,60 @@ class LaneStream:
                 rubbish = self.rng.randint(0, padding)
                 span += [self.rng.getrandbits(layout.width) for _ in range(rubbish)]
                 yield from ((word, index == len(span) - 1) for index, word in enumerate(span))
-                span = []
+                before, span = before + len(span), []
 
-    def _batch(self, first: int) -> list[int]:
-        count, per_batch = self.layout.batch_shape
-        bits = position = 0
-        for *_, header, _ in self.records[first : first + per_batch]:
-            for name, width in self.layout.record_header.items():
-                bits |= (header[name] & (1 << width) - 1) << position
-                position += width
-        bits |= self.rng.getrandbits(count * self.layout.width - position + 1) >> 1 << position
-        mask = (1 << self.layout.width) - 1
-        return [bits >> index * self.layout.width & mask for index in range(count)]
+    def _slots(self, number: int) -> int:
+        """Slots of a record's header."""
+        item = self.layout.members[self.records[number][4]["format"]]
+        return -(-self.layout.record_header(item).width // self.layout.slot_width)
+
+    def _batches(self) -> Iterable[list[int]]:
+        """Fill batches with headers, one after the other, as long as they fit."""
+        batch, room = [], self.layout.batch_shape[1]
+        for number in range(len(self.records)):
+            if sum(map(self._slots, [*batch, number])) > room:
+                yield batch
+                batch = []
+            batch.append(number)
+        yield batch
+
+    def _batch(self, index: int) -> list[int]:
+        """Return the words of a header batch; rubbish between headers and behind them."""
+        layout, (count, slots) = self.layout, self.layout.batch_shape
+        bits, slot = self.rng.getrandbits(count * layout.width), 0
+        for number in self.batches[index]:
+            header = self.records[number][4]
+            for name, value in header.items():
+                bits = self._with_field(bits, slot, header["format"], name, value)
+            slot += self._slots(number)
+        if slot < slots and index + 1 < len(self.batches):
+            number = self.records[self.batches[index + 1][0]][4]["format"]
+            bits = self._with_field(bits, slot, number, "format", number)
+        return [bits >> part * layout.width & (1 << layout.width) - 1 for part in range(count)]
+
+    def _with_field(self, bits: int, slot: int, number: int, name: str, value: int) -> int:
+        """Put a field of a header of format ``number`` into the bits of a batch."""
+        fields = self.layout.record_header(self.layout.members[number])
+        names = list(fields)
+        position = slot * self.layout.slot_width
+        position += sum(fields[other] for other in names[: names.index(name)])
+        mask = (1 << fields[name]) - 1
+        return bits & ~(mask << position) | (value & mask) << position
+
+    def words_with(self, record: int, name: str, value: int) -> list[tuple[int, bool]]:
+        """Return the words with a field of one record's header changed."""
+        index = next(i for i, numbers in enumerate(self.batches) if record in numbers)
+        before = [number for number in self.batches[index] if number < record]
+        slot = sum(map(self._slots, before))
+        start, width = self.batch_starts[index], self.layout.width
+        chosen = self.words[start : start + self.layout.batch_shape[0]]
+        bits = sum(word << part * width for part, (word, _) in enumerate(chosen))
+        number = self.records[record][4]["format"]
+        bits = self._with_field(bits, slot, number, name, value)
+        changed = [
+            (bits >> part * width & (1 << width) - 1, ends) for part, (_, ends) in enumerate(chosen)
+        ]
+        return [*self.words[:start], *changed, *self.words[start + len(changed) :]]
 
 
 class Host:

@@ -12,7 +12,7 @@ from lutra.hdl.drain import Drain
 class Lanes:
     """Memories of row sums that answer a read in the next cycle and keep the answer.
 
-    Each row of a block is in any lane of its residue.
+    Rows that leave together are in lanes that differ modulo ``output_lanes``, otherwise anywhere.
     """
 
     def __init__(self, parameters, dut, seed):
@@ -25,10 +25,10 @@ class Lanes:
         rng = random.Random(self.seed * 1000 + address)
         lanes, count = self.layout.lanes, self.layout.output_lanes
         rows = [0] * lanes
-        for residue in range(count):
-            own = range(residue, lanes, count)
-            for lane, row in zip(own, rng.sample(own, len(own)), strict=True):
-                rows[lane] = row
+        free = [rng.sample(range(own, lanes, count), lanes // count) for own in range(count)]
+        for part in range(lanes // count):
+            for output, own in enumerate(rng.sample(range(count), count)):
+                rows[free[own].pop()] = part * count + output
         return rows
 
     @staticmethod
@@ -50,7 +50,10 @@ class Lanes:
                 {
                     "sums": sums,
                     "scale": self.scale(self.address, row),
-                    "place": row // self.layout.output_lanes,
+                    "place": {
+                        "part": row // self.layout.output_lanes,
+                        "output": row % self.layout.output_lanes,
+                    },
                 },
             )
 

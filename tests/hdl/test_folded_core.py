@@ -69,7 +69,7 @@ def _work(parameters, rng, x, address):
         codes = rng.choice([int(tables[0].argmin()), int(tables[0].argmax())], layout.width)
         if rng.random() < 0.5:
             codes[:] = codes[0]
-    zero = int(rng.integers(1 << layout.record_header.get("zero", 0)))
+    zero = int(rng.integers(1 << layout.zero_width))
     if item.has_zero_point:
         zero &= (1 << item.code_width) - 1
         tables = tables - tables[:, zero : zero + 1]

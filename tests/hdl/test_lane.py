@@ -309,8 +309,10 @@ def test_row_scales_and_places(hdl, width, lanes, output_lanes):
     lane, layout = bench.lane, bench.parameters.layout
     rng = random.Random(width)
     scales = {row: rng.getrandbits(32) for row in range(8)}
-    choices = lanes // output_lanes
-    places = [rng.randrange(choices) for _ in range(8)]
+    places = [
+        {"part": rng.randrange(lanes // output_lanes), "output": rng.randrange(output_lanes)}
+        for _ in range(8)
+    ]
     step = layout.places_of_beat or 8
 
     async def fill(ctx, word, **what):
@@ -325,7 +327,10 @@ def test_row_scales_and_places(hdl, width, lanes, output_lanes):
         for first in range(0, 8, step):
             own = places[first : first + step]
             if layout.places_of_beat:
-                bits = sum(place << i * layout.place_width for i, place in enumerate(own))
+                width_of_place = layout.place.width
+                bits = sum(
+                    layout.place.pack(**place) << i * width_of_place for i, place in enumerate(own)
+                )
                 await fill(ctx, bits, places=1)
             for index, row in enumerate(range(first, first + len(own))):
                 for part in range(layout.row_scale_beats):
@@ -337,8 +342,8 @@ def test_row_scales_and_places(hdl, width, lanes, output_lanes):
             await ctx.tick()
             for _ in range(2):  # held until the next read
                 assert ctx.get(lane.drained.scale) == bits
-                if layout.place_width:
-                    assert ctx.get(lane.drained.place) == places[row]
+                for field in layout.place:
+                    assert ctx.get(lane.drained.place[field]) == places[row][field]
                 ctx.set(lane.drain, 0)
                 ctx.set(lane.drain_row, row ^ 1)
                 await ctx.tick()

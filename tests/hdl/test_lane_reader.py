@@ -196,8 +196,8 @@ def test_words_wait_for_activations(hdl, ahead):
             ctx.set(dut.start, 0)
             position += room
         assert slices == 4  # both tiles' slices are collected; the banks are still in use
-        batch_words, batch_records = parameters.layout.batch_shape
-        batches = 1 + 4 // batch_records
+        batch_words, batch_headers = parameters.layout.batch_shape
+        batches = 1 + 4 // batch_headers
         needed = 4 * 8 + batches * batch_words
         assert needed + ahead <= position <= needed + ahead + 8 + batch_words
         ctx.set(dut.release, 0b01)
@@ -248,23 +248,27 @@ def test_short_spans(hdl, formats, ends):
 
 
 @pytest.mark.parametrize("record", [0, 1, 6, 7])
-@pytest.mark.parametrize("what", ["format", "scale_0", "scale_1"])
-def test_unknown(hdl, record, what):
+@pytest.mark.parametrize(
+    ("what", "formats"),
+    [
+        ("format", ("bitmod3", "bcq1_asym")),
+        ("format", ("int5",)),
+        ("scale_0", ("bitmod3", "bcq1_asym")),
+        ("scale_1", ("bcq1_asym",)),
+        ("scale_3", ("bcq4", "bcq3_asym")),
+    ],
+)
+def test_unknown(hdl, record, what, formats):
     """A format that is none, or the lowest scale, is told of when its record is begun."""
-    parameters = hdl.parameters(
-        ("bitmod3", "bcq1_asym"), tile_slices=2, group_sizes=(8,), max_rows=8
-    )
+    parameters = hdl.parameters(formats, tile_slices=2, group_sizes=(8,), max_rows=8)
     layout = parameters.layout
-    assert (len(layout.members), layout.scale_count) == (5, 2)
     dut = LaneReader(parameters=parameters)
     stream = hdl.LaneStream(
         parameters, blocks=2, slices=4, segment_slices=1, span_tiles=1, padding=0, seed=3
     )
-    header = stream.records[record][4]
-    good = dict(header)
-    header[what] = 6 if what == "format" else 1 << layout.scale_width
-    bad = _words_with(stream, record)
-    header.update(good)
+    value = len(layout.members) if what == "format" else 1 << layout.scale_width
+    bad = stream.words_with(record, what, value)
+    assert bad != stream.words
 
     async def script(ctx):
         bench = Bench(ctx, dut, random.Random(1))
@@ -277,39 +281,21 @@ def test_unknown(hdl, record, what):
     hdl.simulate(dut, script)
 
 
-def _words_with(stream, record):
-    """Words of a stream whose headers have been changed in one record."""
-    count, per_batch = stream.layout.batch_shape
-    batch = stream._batch(record // per_batch * per_batch)
-    words = list(stream.words)
-    place = _batch_start(stream, record // per_batch)
-    words[place : place + count] = [(word, False) for word in batch]
-    return words
-
-
-def _batch_start(stream, number):
-    """Index of a batch's first word."""
-    count, per_batch = stream.layout.batch_shape
-    if number == 0:
-        return 0
-    preceding = number * per_batch - 1
-    codes = sum(
-        record[3] * stream.layout.members[record[4]["format"]].code_width
-        for record in stream.records[:preceding]
-    )
-    return number * count + codes
-
-
-@pytest.mark.parametrize("name", ["bitmod4", "bcq4_asym", "int3_asym"])
-def test_header_is_that_of_the_stream(hdl, name):
-    layout = hdl.parameters((name,)).layout
+@pytest.mark.parametrize(
+    ("name", "zero_width"), [("bitmod4", 0), ("bcq4_asym", 0), ("int3_asym", 3)]
+)
+def test_header_has_all_that_any_format_has(hdl, name, zero_width):
+    layout = hdl.parameters((name, "int2")).layout
     header = header_layout(layout)
-    position = 0
-    for field, width in layout.record_header.items():
-        assert header[field].offset == position
+    fields = layout.record_header(layout.members[0])
+    assert [field for field, _ in header] == [
+        "format",
+        *(f"scale_{index}" for index in range(layout.scale_count)),
+        "zero",
+    ]
+    for field, width in fields.items():
         assert header[field].width == width
-        position += width
-    assert header.size == position
+    assert header["zero"].width == zero_width
 
 
 def test_program_holds_the_largest_layer(hdl):

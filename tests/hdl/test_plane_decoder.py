@@ -52,13 +52,13 @@ def test_every_zero_point(hdl, mixture):
     parameters = _parameters(hdl, MIXTURES[mixture])
     layout = parameters.layout
     dut = PlaneDecoder(parameters=parameters)
-    if "zero" not in layout.record_header:
+    if not layout.zero_width:
         assert not any(item.has_zero_point for item in layout.members)
         return
 
     async def bench(ctx):
         for number, item in enumerate(layout.members):
-            highest = (1 << layout.record_header["zero"]) - 1
+            highest = (1 << layout.zero_width) - 1
             zeros = range(1 << item.code_width) if item.has_zero_point else (0, 1, highest)
             for step, plane in enumerate(item.planes):
                 ctx.set(dut.step, step)

@@ -6,6 +6,7 @@ import random
 import pytest
 from amaranth import Value
 
+from lutra.formats.layout import FRAME_BEATS
 from lutra.hdl import Error
 from lutra.hdl.lane import row_fill_layout
 from lutra.hdl.unpack import Unpack, weight_layout
@@ -35,7 +36,7 @@ def _plan(layout, matrix, packed, row_bank):
         beats += [("nothing",)] * layout.span_header_beats
         for index in range(words):
             beats.append(("word", index == words - 1))
-            if index % 1024 == 1023 or index == words - 1:
+            if index % FRAME_BEATS == FRAME_BEATS - 1 or index == words - 1:
                 beats.append(("nothing",))
     assert len(beats) == len(packed.beats)
     return beats

@@ -53,6 +53,7 @@ def test_later_passes_overlap():
     assert (steps > 0).all()
     assert (steps < cycles[0]).all()
     assert steps[1] == steps[2]
+    assert predict_cycles(packed, layout, TIMING, passes=1000) == cycles[3] + 996 * steps[2]
 
 
 @pytest.mark.parametrize(
