@@ -1,6 +1,7 @@
 """Configurations, Verilog, back ends and the command line."""
 
-from .backends import BACKENDS, Backend, BackendRun, EngineError, make_backend
+from .backend import Backend, BackendRun, EngineError
+from .backends import BACKENDS, make_backend
 from .config import PRESETS, ConfigurationError, EngineConfig, load_config
 from .manifest import build_manifest
 from .simulate import LayerComparison, compare_layer, random_tokens, summarize

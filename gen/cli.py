@@ -6,7 +6,7 @@ from importlib.metadata import version
 import click
 
 from ..sim import ToolError
-from .backends import EngineError
+from .backend import EngineError
 from .command_formats import formats_command
 from .command_generate import generate_command
 from .command_inspect import inspect_command

@@ -1,7 +1,6 @@
 """``lutra quantize``: from a float checkpoint to a model file."""
 
 import click
-from click.core import ParameterSource
 
 from ..quant import (
     METHODS,
@@ -15,7 +14,7 @@ from ..quant import (
 from .config import load_config
 from .console import progress_bar
 from .model_table import print_model
-from .options import GROUP_SIZE, JSON_OPTION, ExampleCommand
+from .options import GROUP_SIZE, JSON_OPTION, ExampleCommand, refuse_options
 
 __all__ = ["quantize_command"]
 
@@ -107,7 +106,7 @@ def quantize_command(
             format=format_name, group_size=group_size, method=method, scale_width=scale_width
         )
     else:
-        _refuse_uniform(context)
+        refuse_options(context, _OF_UNIFORM, "goes without --recipe; write it there")
         recipe = load_recipe(recipe_path)
     engine = {}
     if config is not None:
@@ -131,11 +130,3 @@ def _budgets_cycles(recipe: AnyRecipe) -> bool:
     """Whether any layer's budget is in cycles."""
     rules = recipe.rules if isinstance(recipe, LayeredRecipe) else (recipe,)
     return any(isinstance(rule, Mixture) and rule.quantity == "cycles" for rule in rules)
-
-
-def _refuse_uniform(context: click.Context) -> None:
-    """Refuse options that would have no effect beside a recipe file."""
-    for parameter in context.command.params:
-        given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
-        if parameter.name in _OF_UNIFORM and given:
-            raise click.UsageError(f"{parameter.opts[0]} goes without --recipe; write it there")

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from .backends import Progress as ProgressCall
+from .backend import Progress as ProgressCall
 
 __all__ = ["number", "print_json", "print_line", "print_table", "progress_bar"]
 

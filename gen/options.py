@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from .config import EngineConfig, load_config
 
@@ -14,6 +15,7 @@ __all__ = [
     "SHAPE",
     "ExampleCommand",
     "configure",
+    "refuse_options",
 ]
 
 
@@ -82,3 +84,26 @@ def configure(name_or_path: str, settings: Sequence[str]) -> EngineConfig:
             )
         changes[name.strip()] = value.strip()
     return chosen.replace(changes) if changes else chosen
+
+
+def refuse_options(context: click.Context, names: Sequence[str], instead: str) -> None:
+    """Refuse options that would have no effect.
+
+    Parameters
+    ----------
+    context : click.Context
+        The command's.
+    names : sequence of str
+        Parameters that must not be given.
+    instead : str
+        Ends the sentence that begins with the option's name.
+
+    Raises
+    ------
+    :exc:`click.UsageError`
+        If one of them is given.
+    """
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if parameter.name in names and given:
+            raise click.UsageError(f"{parameter.opts[0]} {instead}")

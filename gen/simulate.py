@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from ..formats import CATALOG, Numerics, PackedLayer, QuantizedMatrix
 from ..sim import DTYPES, predict_cycles
-from .backends import Backend, NumpyBackend
+from .backend import Backend
+from .backend_numpy import NumpyBackend
 from .config import EngineConfig
 
 __all__ = ["LayerComparison", "compare_layer", "count_mismatches", "random_tokens", "summarize"]

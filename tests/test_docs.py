@@ -18,7 +18,8 @@ from amaranth import Shape
 from lutra.formats import Numerics, QuantizedMatrix, StreamLayout, pack
 from lutra.formats.layout import LAYER_HEADER, LAYER_MAGIC, SPAN_HEADER, SPAN_MAGIC, STREAM_VERSION
 from lutra.gen import EngineConfig
-from lutra.gen.backends import AmaranthBackend, NumpyBackend
+from lutra.gen.backend_amaranth import AmaranthBackend
+from lutra.gen.backend_numpy import NumpyBackend
 from lutra.hdl import EngineParameters, Error, Status
 from lutra.hdl.activation_store import activation_layout
 from lutra.hdl.convert_output import output_layout

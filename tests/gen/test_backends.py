@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from lutra.formats import pack
-from lutra.gen import BACKENDS, EngineError, backends, compare_layer, make_backend, random_tokens
+from lutra.gen import (
+    BACKENDS,
+    EngineError,
+    backend_amaranth,
+    compare_layer,
+    make_backend,
+    random_tokens,
+)
 from lutra.sim import ProtocolError
 from lutra.sim.amaranth_driver import StreamTimeoutError
 
@@ -106,14 +113,14 @@ def test_a_stream_that_ends_early_is_an_error(name, mini, backend, layer):
 
 @pytest.mark.parametrize("error", [ProtocolError("Stream o dropped"), StreamTimeoutError("Only 3")])
 def test_what_the_driver_finds_is_an_engine_s_error(error, mini, layer, monkeypatch):
-    real = backends.simulate_streams
+    real = backend_amaranth.simulate_streams
 
     def fail(*arguments, **options):
         with contextlib.suppress(StreamTimeoutError):
             real(*arguments, **(options | {"max_cycles": 1}))
         raise error
 
-    monkeypatch.setattr(backends, "simulate_streams", fail)
+    monkeypatch.setattr(backend_amaranth, "simulate_streams", fail)
     with pytest.raises(EngineError, match=f"^{error}$"):
         make_backend("amaranth", mini).run(layer, tokens(mini, layer))
 

@@ -409,7 +409,8 @@ def test_no_icarus(refused, mini_file, empty_path):
 
 
 def test_no_tool_is_looked_for_after_generating(refused, mini_file, empty_path, monkeypatch):
-    monkeypatch.setattr("lutra.gen.backends.generate_verilog", pytest.fail)
+    for name in ("verilator", "icarus"):
+        monkeypatch.setattr(f"lutra.gen.backend_{name}.generate_verilog", pytest.fail)
     refused("simulate", mini_file, *SMALL)
     refused("simulate", mini_file, *SMALL, "--sim", "icarus")
 

@@ -6,7 +6,7 @@ import pytest
 
 from lutra.formats import Numerics
 from lutra.gen import LayerComparison, compare_layer, random_tokens, summarize
-from lutra.gen.backends import BackendRun
+from lutra.gen.backend import BackendRun
 from lutra.gen.simulate import count_mismatches
 from lutra.quant import quantize
 
