@@ -12,6 +12,7 @@ from .host import add_bias, scale_tokens
 from .interface import EngineInterface
 from .outputs import convert_output
 from .product import ExactProduct, exact_product
+from .trace import GroupTrace, OutputTrace, trace_output
 from .verilator import ToolError
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
     "EngineTiming",
     "ExactProduct",
     "GoldenModel",
+    "GroupTrace",
+    "OutputTrace",
     "ProtocolError",
     "Sink",
     "Source",
@@ -38,4 +41,5 @@ __all__ = [
     "predict_cycles",
     "random_matrix",
     "scale_tokens",
+    "trace_output",
 ]
