@@ -4,7 +4,8 @@ from .backend import Backend, BackendRun, EngineError
 from .backends import BACKENDS, make_backend
 from .config import PRESETS, ConfigurationError, EngineConfig, load_config
 from .manifest import build_manifest
-from .simulate import LayerComparison, compare_layer, random_tokens, summarize
+from .simulate import LayerComparison, compare_layer, summarize
+from .tokens import random_tokens
 from .verilog import GeneratedEngine, generate, generate_verilog
 
 __all__ = [

@@ -8,7 +8,8 @@ from .backends import BACKENDS, make_backend
 from .console import number, print_json, print_line, print_table, progress_bar
 from .layer_choice import choose_layers, layer_options
 from .options import JSON_OPTION, SETTINGS_OPTION, ExampleCommand, configure
-from .simulate import LayerComparison, compare_layer, random_tokens, summarize
+from .simulate import LayerComparison, compare_layer, summarize
+from .tokens import random_tokens
 
 __all__ = ["simulate_command"]
 

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..formats import CATALOG, Numerics, PackedLayer, QuantizedMatrix
-from ..sim import DTYPES, predict_cycles
+from ..formats import CATALOG, PackedLayer, QuantizedMatrix
+from ..sim import predict_cycles
 from .backend import Backend
 from .backend_numpy import NumpyBackend
 from .config import EngineConfig
+from .differences import count_mismatches
 
-__all__ = ["LayerComparison", "compare_layer", "count_mismatches", "random_tokens", "summarize"]
+__all__ = ["LayerComparison", "compare_layer", "families", "summarize"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +115,7 @@ def compare_layer(
     seconds = time.perf_counter() - start
     return LayerComparison(
         layer=name,
-        format="+".join(_families(matrix)),
+        format=families(matrix),
         rows=matrix.rows,
         columns=matrix.columns,
         tokens=len(x),
@@ -130,31 +131,12 @@ def compare_layer(
     )
 
 
-def _families(matrix: QuantizedMatrix) -> list[str]:
-    """Return the names that a user knows a layer's formats by, in the order of the catalogue."""
+def families(matrix: QuantizedMatrix) -> str:
+    """Return the names that a user knows a layer's formats by, with a ``+`` between them."""
     used = {matrix.members[index] for index in np.unique(matrix.format_ids)}
     names = [entry.name for entry in CATALOG.values() if not used.isdisjoint(entry.members)]
     known = {item for name in names for item in CATALOG[name].members}
-    return names + sorted(item.name for item in used - known)
-
-
-def count_mismatches(got: Any, wanted: Any) -> int:
-    """Count the outputs that differ in any bit; both may be pairs of sums and exponents."""
-    if isinstance(wanted, tuple):
-        differs = (got[0] != wanted[0]) | (got[1] != wanted[1])[:, None]
-    else:
-        size = wanted.dtype.itemsize
-        bits = [np.ascontiguousarray(a).view(np.uint8).reshape(-1, size) for a in (got, wanted)]
-        differs = (bits[0] != bits[1]).any(axis=1)
-    return int(differs.sum())
-
-
-def random_tokens(numerics: Numerics, count: int, columns: int, *, seed: int) -> npt.NDArray:
-    """Return normally distributed activations of the type an engine takes, ``(count, columns)``."""
-    rng = np.random.default_rng(seed)
-    if not numerics.is_float:
-        return rng.integers(-128, 128, (count, columns), dtype=np.int8)
-    return rng.standard_normal((count, columns)).astype(DTYPES[numerics.activation])
+    return "+".join(names + sorted(item.name for item in used - known))
 
 
 def summarize(comparisons: Iterable[LayerComparison], *, sim: str) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from safetensors.numpy import save_file
 from lutra.formats import PackedLayer, QuantizedMatrix
 from lutra.gen import EngineConfig, load_config, make_backend
 from lutra.gen.console import progress_bar
+from lutra.gen.differences import count_mismatches
 from lutra.gen.files import write_files
-from lutra.gen.simulate import count_mismatches
 from lutra.gen.verilog import generate_verilog
 from lutra.quant import (
     LayeredRecipe,

@@ -7,7 +7,7 @@ import pytest
 from lutra.formats import Numerics
 from lutra.gen import LayerComparison, compare_layer, random_tokens, summarize
 from lutra.gen.backend import BackendRun
-from lutra.gen.simulate import count_mismatches
+from lutra.gen.differences import count_mismatches
 from lutra.quant import quantize
 
 KEYS = [
