@@ -7,6 +7,7 @@ import click
 
 from ..sim import ToolError
 from .backend import EngineError
+from .command_compare import compare_command
 from .command_formats import formats_command
 from .command_generate import generate_command
 from .command_inspect import inspect_command
@@ -34,6 +35,7 @@ for command in (
     inspect_command,
     generate_command,
     simulate_command,
+    compare_command,
 ):
     cli.add_command(command)
 

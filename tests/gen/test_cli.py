@@ -9,20 +9,26 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from lutra.formats import CATALOG
 from lutra.gen import (
     PRESETS,
     EngineError,
+    command_compare,
     command_simulate,
     compare_layer,
     load_config,
     make_backend,
 )
+from lutra.gen.compare import compare_backends
 from lutra.quant import ModelFile
 
-COMMANDS = ["formats", "quantize", "inspect", "generate", "simulate"]
+from .faulty import Faulty
+
+COMMANDS = ["formats", "quantize", "inspect", "generate", "simulate", "compare"]
 LUTRA = str(Path(sys.executable).with_name("lutra"))
 
 
@@ -66,6 +72,8 @@ def test_examples_work(lutra, checkpoint):
         example = lutra(command, "--help").out.rstrip().splitlines()[-1].split()[1:]
         if command == "simulate":
             example = [word.replace("1024", "32") for word in example] + ["--sim", "numpy"]
+        if command == "compare":
+            example = [word.replace("128", "32") for word in example]
         done = lutra(*example)
         assert done.status == 0, done
     assert Path("build/small/lutra_small.v").is_file()
@@ -271,6 +279,156 @@ def test_activations_of_other_types(lutra, mini_file, activation):
     assert json.loads(done.out)["bit_exact"] is True
 
 
+# -- compare --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sims",
+    [
+        "numpy,verilator,amaranth",
+        pytest.param(
+            "icarus,numpy",
+            marks=pytest.mark.skipif(
+                shutil.which("iverilog") is None, reason="needs Icarus Verilog"
+            ),
+        ),
+    ],
+)
+def test_compare(lutra, mini_file, sims):
+    done = lutra("compare", mini_file, *SMALL, "--backends", sims, "--json")
+    assert done.status == 0
+    report = json.loads(done.out)
+    names = sims.split(",")
+    assert report["equal"] is True
+    assert report["differences"] == 0
+    assert report["outputs"] == 14
+    assert report["config"] == "mini"
+    assert report["backends"] == names
+    assert set(report["seconds"]) == set(names)
+    assert report["first_difference"] is None
+    (item,) = report["layers"]
+    assert item["tokens"][0] == "normal"
+    assert len(item["pairs"]) == len(names) * (len(names) - 1) // 2
+    shown = lutra("compare", mini_file, *SMALL, "--backends", sims).out
+    assert f"14 outputs of {len(names)} back ends, 0 differences; " in shown
+    assert f"Outputs that differ from those of {names[0]}" in shown
+
+
+def test_compare_layers_of_a_model(lutra, checkpoint, mini_file):
+    lutra("quantize", checkpoint(), "-o", "q", "--format", "int4", "--group-size", 16)
+    words = ("--model", "q", "--backends", "numpy,amaranth", "--json")
+    report = json.loads(lutra("compare", mini_file, *words, "--tokens", 3).out)
+    assert report["equal"] is True
+    assert [layer["layer"] for layer in report["layers"]] == list(ModelFile("q").layers)
+    assert report["outputs"] == 3 * (7 + 5)
+    kinds = [layer["tokens"] for layer in report["layers"]]
+    assert kinds[0][0] == kinds[1][0] == "normal"
+    assert not set(kinds[0][1:]) & set(kinds[1][1:])
+    one = json.loads(lutra("compare", mini_file, *words, "--layers", "[b]").out)
+    assert [layer["layer"] for layer in one["layers"]] == ["b"]
+
+
+def test_compare_with_given_inputs(lutra, checkpoint, mini_file, tmp_path, monkeypatch):
+    lutra("quantize", checkpoint(), "-o", "q", "--format", "int4", "--group-size", 16)
+    inputs = np.random.default_rng(1).standard_normal((5, 40)).astype(np.float32)
+    save_file({"a.inputs": inputs, "b.inputs": np.ones((1, 64), np.float16)}, tmp_path / "in")
+    seen = []
+
+    def watch(name, matrix, x, **options):
+        seen.append((name, x))
+        return compare_backends(name, matrix, x, **options)
+
+    monkeypatch.setattr(command_compare, "compare_backends", watch)
+    words = ("--model", "q", "--inputs", "in", "--tokens", 3, "--backends", "numpy,amaranth")
+    report = json.loads(lutra("compare", mini_file, *words, "--json").out)
+    assert report["equal"] is True
+    tokens = {layer["layer"]: layer["tokens"] for layer in report["layers"]}
+    assert tokens == {"a": ["input 0", "input 1", "input 2"], "b": ["input 0"]}
+    given = dict(seen)
+    assert np.array_equal(given["a"], inputs[:3].astype(np.float16))
+    assert given["a"].dtype == np.float16
+
+
+def plant(monkeypatch, **faults):
+    """Make one of the back ends faulty."""
+
+    def make(name, config, progress):
+        return Faulty(config, **faults) if name == "amaranth" else make_backend(name, config)
+
+    monkeypatch.setattr(command_compare, "make_backend", make)
+
+
+PAIR = ("--backends", "numpy,amaranth")
+
+
+def test_compare_tells_the_first_difference(lutra, mini_file, monkeypatch):
+    def too_narrow(scales, group, row):
+        return np.clip(scales, -3, 3) if group == 1 else scales
+
+    plant(monkeypatch, scale=too_narrow)
+    done = lutra("compare", mini_file, *SMALL, *PAIR, "--json")
+    assert (done.status, done.err) == (1, "")
+    report = json.loads(done.out)
+    assert report["equal"] is False
+    (pair,) = report["layers"][0]["pairs"]
+    first = report["first_difference"]
+    assert report["differences"] == pair["differences"] == report["layers"][0]["differences"] > 0
+    assert pair["first"] == {key: first[key] for key in ("token", "row", "bits")}
+    assert (first["layer"], first["token"], first["row"]) == ("random", 0, 0)
+    assert first["bits"]["numpy"] == first["golden"] != first["bits"]["amaranth"]
+    found = first["intermediate"]
+    assert (found["kind"], found["group"]) == ("group sum", 1)
+    expected, wrong = found["expected"], found["observed"]["amaranth"]
+    assert found["observed"]["numpy"] == expected != wrong
+
+    shown = lutra("compare", mini_file, *SMALL, *PAIR)
+    assert (shown.status, shown.err) == (1, "")
+    assert f"14 outputs of 2 back ends, {report['differences']} DIFFERENCES; numpy" in shown.out
+    bits = first["bits"]
+    assert (
+        f"First difference: layer random, token 0 (normal), row 0: numpy {bits['numpy']}, "
+        f"amaranth {bits['amaranth']}; golden {bits['numpy']}\n"
+        f"First intermediate that differs: group sum of group 1 (columns 16 to 31)"
+    ) in shown.out
+    assert shown.out.endswith(f": numpy {expected}, amaranth {wrong}; golden {expected}\n")
+    assert "Pairs that differ" in shown.out
+
+
+def test_compare_says_when_no_intermediate_differs(lutra, mini_file, monkeypatch):
+    plant(monkeypatch, outputs=lambda y: np.roll(y, 1, axis=1))
+    done = lutra("compare", mini_file, *SMALL, *PAIR)
+    assert done.status == 1
+    assert "First intermediate that differs: none; with this token and this row alone" in done.out
+
+
+def test_compare_says_what_stopped_the_search(lutra, mini_file, monkeypatch):
+    class Once(Faulty):
+        def run(self, *arguments, **options):
+            if self.runs:
+                raise EngineError("It stopped")
+            return super().run(*arguments, **options)
+
+    def make(name, config, progress):
+        wrong = Once(config, outputs=lambda y: -y)
+        return wrong if name == "amaranth" else make_backend(name, config)
+
+    monkeypatch.setattr(command_compare, "make_backend", make)
+    done = lutra("compare", mini_file, *SMALL, *PAIR)
+    assert done.status == 1
+    assert done.out.endswith("First intermediate that differs: not found; It stopped\n")
+
+
+def test_an_engine_that_stops_while_comparing_is_status_1(refused, mini_file, monkeypatch):
+    def fail(y):
+        raise EngineError("The engine stopped with error CRC after 7 cycles")
+
+    plant(monkeypatch, outputs=fail)
+    sentence = refused("compare", mini_file, *SMALL, *PAIR, status=1)
+    assert sentence == (
+        "Layer 'random' on amaranth: The engine stopped with error CRC after 7 cycles"
+    )
+
+
 # -- standard streams -----------------------------------------------------------------------------
 
 
@@ -284,6 +442,7 @@ def test_activations_of_other_types(lutra, mini_file, activation):
         ("generate", "MINI"),
         ("generate", "--list"),
         ("simulate", "MINI", *SMALL, "--sim", "numpy"),
+        ("compare", "MINI", *SMALL, "--backends", "numpy,amaranth"),
     ],
 )
 def test_json_is_one_object_and_nothing_else(lutra, checkpoint, mini_file, arguments):
