@@ -1,5 +1,7 @@
 """``lutra quantize``: from a float checkpoint to a model file."""
 
+from collections.abc import Sequence
+
 import click
 
 from ..quant import (
@@ -110,9 +112,11 @@ def quantize_command(
         recipe = load_recipe(recipe_path)
     engine = {}
     if config is not None:
-        if not _budgets_cycles(recipe):
+        if not _in_cycles(recipe):
             raise click.UsageError("--config goes with a recipe whose budget is in cycles")
-        engine["cycles"] = load_config(config).parameters.slice_cycles
+        parameters = load_config(config).parameters
+        _check_formats(recipe, parameters.layout.formats, config)
+        engine["cycles"] = parameters.slice_cycles
     with progress_bar() as progress:
         model = quantize_file(
             checkpoint,
@@ -126,7 +130,18 @@ def quantize_command(
     print_model(model, as_json=as_json)
 
 
-def _budgets_cycles(recipe: AnyRecipe) -> bool:
-    """Whether any layer's budget is in cycles."""
+def _in_cycles(recipe: AnyRecipe) -> list[Mixture]:
+    """Return the mixtures whose budget is in cycles."""
     rules = recipe.rules if isinstance(recipe, LayeredRecipe) else (recipe,)
-    return any(isinstance(rule, Mixture) and rule.quantity == "cycles" for rule in rules)
+    return [rule for rule in rules if isinstance(rule, Mixture) and rule.quantity == "cycles"]
+
+
+def _check_formats(recipe: AnyRecipe, decoded: Sequence[str], config: str) -> None:
+    """Refuse formats for which the engine has no cycles."""
+    for rule in _in_cycles(recipe):
+        for name in rule.formats:
+            if name not in decoded:
+                raise click.UsageError(
+                    f"{config} does not decode the recipe's format {name!r}, only "
+                    f"{', '.join(decoded)}; add it to stream.formats or take it out of the recipe"
+                )

@@ -146,3 +146,29 @@ def test_a_calibration_that_nobody_reads(refused, checkpoint, recipe, calibratio
 def test_no_such_recipe(refused, checkpoint):
     found = refused("quantize", checkpoint(), "-o", "q", "--recipe", "none.toml")
     assert found == "There is no file none.toml"
+
+
+def test_cycles_of_an_engine(lutra, refused, checkpoint, recipe):
+    """Five planes of bitmod4 are over a budget of 4 cycles; bit-serial terms are not."""
+    text = MIX.replace('"int3", "int4"', '"bitmod4"')
+    words = (
+        "quantize",
+        checkpoint(),
+        "-o",
+        "q",
+        "--recipe",
+        recipe(text.replace("bits = 3", "cycles = 4")),
+    )
+    lutra(*words)
+    assert json.loads(lutra("inspect", "q", "--json").out)["code_bits"] < 4
+    lutra("generate", "mixed", "-o", "term", "--set", "engine=term")
+    lutra(*words, "--config", "term/lutra_mixed.toml")
+    assert json.loads(lutra("inspect", "q", "--json").out)["code_bits"] == 4
+    assert refused(*words, "--config", "tiny") == (
+        "tiny does not decode the recipe's format 'int2', only bitmod4, int4; add it to "
+        "stream.formats or take it out of the recipe; see lutra quantize --help"
+    )
+    assert refused(*words[:-1], recipe(), "--config", "mixed").startswith(
+        "--config goes with a recipe whose budget is in cycles"
+    )
+    assert refused(*words[:-2], "--config", "mixed").startswith("--config goes with --recipe")
