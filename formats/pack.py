@@ -46,7 +46,8 @@ class PackedLayer:
     span_tiles : int
         Tiles after which lanes have had equally many words.
     useful_cycles : float
-        Cycles that a lane would take without any overhead, if all had equal work.
+        Cycles that a lane would take without any overhead, if all had equal work: for its words of
+        codes, or for its steps where they take longer.
     """
 
     beats: npt.NDArray[np.uint8]
@@ -78,8 +79,8 @@ def pack(
     layout : StreamLayout
         The engine's stream.
     cycles : sequence of int, optional
-        Cycles that a lane takes for a slice of each of the layout's members, in their order, or for
-        reading it if that is longer; by default those of reading, one for each bit of a code.
+        Cycles that a lane takes for a slice of each of the layout's members, in their order, beside
+        reading it, which is one for each bit of a code; by default reading is all.
 
     Returns
     -------
@@ -90,8 +91,8 @@ def pack(
     :exc:`ValueError`
         If the layer has a format, a group size, scales or a shape that the layout was not made for.
     """
-    reading = [item.code_width for item in layout.members]
-    return _Packer(matrix, layout, np.maximum(reading, cycles or reading)).pack()
+    reading = np.array([item.code_width for item in layout.members])
+    return _Packer(matrix, layout, reading if cycles is None else np.array(cycles)).pack()
 
 
 class _Packer:
@@ -121,8 +122,10 @@ class _Packer:
 
         # Rows of padding take the last row's formats; whoever has them has nothing more to do.
         formats = self._pad_rows(ids[matrix.format_ids[:, self.groups]], like_last=True)
-        row_cycles = cycles[formats] @ self.lengths
-        self.useful_cycles = row_cycles.reshape(-1)[: matrix.rows].sum() / layout.lanes
+        code_widths = np.array([item.code_width for item in layout.members])
+        real = formats.reshape(-1, len(self.lengths))[: matrix.rows]
+        least = max((each[real] @ self.lengths).sum() for each in (code_widths, cycles))
+        self.useful_cycles = least / layout.lanes
         self.places = deal_rows(self._work(formats, cycles), layout.output_lanes)
         self.formats = self._records(self._dealt(formats))
         self.order = lane_order(layout, self.formats)

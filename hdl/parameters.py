@@ -87,7 +87,7 @@ class EngineParameters:
 
     def pack(self, matrix: QuantizedMatrix) -> PackedLayer:
         """Pack a layer for this engine; see :func:`lutra.formats.pack`."""
-        return pack(matrix, self.layout, [self.slice_cycles(m) for m in self.layout.members])
+        return pack(matrix, self.layout, self.member_cycles)
 
     def slice_cycles(self, item: NumberFormat) -> int:
         """Count the cycles of one slice of a format: of its steps, or of reading it if longer.
