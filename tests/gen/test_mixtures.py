@@ -225,10 +225,27 @@ def test_a_mean_of_n_bits_costs_the_cycles_of_n_bits(mean):
     assert seen[0].stream_bits == seen[1].stream_bits
 
 
-def test_overhead_of_the_stream():
-    layout = mixture_config("lut", 16).parameters.layout
-    for formats in (layout.formats, ("int4",)):
-        members = [item for item in layout.members if item.name in formats]
-        matrix = random_matrix(members, 4096, 4096, 128, seed=5)
-        packed = mixture_config("lut", 16).parameters.pack(matrix)
-        assert (packed.bits - matrix.code_bits) / matrix.codes.size <= 0.15
+@pytest.mark.parametrize("lanes", [8, 16])
+@pytest.mark.parametrize(("rows", "columns"), [(1024, 1024), (4096, 1024), (4096, 4096)])
+@pytest.mark.parametrize("formats", [("int2",), ("int4",), ("int8",), WIDTHS], ids=len)
+def test_overhead_of_the_stream(lanes, rows, columns, formats):
+    parameters = mixture_config("lut", lanes).parameters
+    members = [item for item in parameters.layout.members if item.name in formats]
+    matrix = random_matrix(members, rows, columns, 128, seed=5)
+    packed = parameters.pack(matrix)
+    assert (packed.bits - matrix.code_bits) / matrix.codes.size <= 0.15
+
+
+@pytest.mark.parametrize("engine", CORE_OPTIONS)
+@pytest.mark.parametrize("lanes", [8, 16])
+def test_rows_whose_halves_are_opposite(engine, lanes):
+    """Wide then narrow beside narrow then wide, in turn: no lane drifts away from the others."""
+    config = mixture_config(engine, lanes)
+    members = [item for item in config.parameters.layout.members if item.name in ("int2", "int8")]
+    matrix = random_matrix(members, 1024, 1024, 128, seed=5)
+    matrix.codes[:] &= 3
+    matrix.format_ids[:] = (np.arange(1024)[:, None] % 2) ^ (np.arange(8) < 4)
+    packed = config.parameters.pack(matrix)
+    assert packed.span_tiles == 8
+    cycles = predict_cycles(packed, config.parameters.layout, config.timing, passes=4)
+    assert 4 * packed.useful_cycles / cycles >= 0.95
