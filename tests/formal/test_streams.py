@@ -296,13 +296,19 @@ def test_faults_are_found(formal, name):
     formal.refute(make(formal), depth=depth, induction=induction, fault=FAULTS[name])
 
 
-def test_banks_mixed_up_are_found(formal, monkeypatch):
+@pytest.mark.parametrize("tokens", [1, 2])
+def test_banks_mixed_up_are_found(formal, monkeypatch, tokens):
     """Whatever a bank chooses is the other bank's."""
     monkeypatch.setattr(activation_store, "Mux", lambda bank, one, zero: Mux(bank, zero, one))
-    formal.refute(stores(formal), depth=8)
+    formal.refute(stores(formal, tokens), depth=8)
 
 
-def test_outputs_that_do_not_wait_are_found(formal, monkeypatch):
+@pytest.mark.parametrize(
+    "kind", [("lut", "int"), pytest.param(("term", "float32"), marks=pytest.mark.slow)]
+)
+def test_outputs_that_do_not_wait_are_found(formal, monkeypatch, kind):
     """The engine's last stage goes on while its output waits."""
     monkeypatch.setattr(convert_output, "EnableInserter", lambda _: lambda module: module)
-    formal.refute(engine(formal), "o stays valid", "o stays the same", depth=2, induction=True)
+    formal.refute(
+        engine(formal, *kind), "o stays valid", "o stays the same", depth=2, induction=True
+    )
