@@ -418,6 +418,7 @@ SLOW = (
     "lut",
     "mac",
     "mac dsp",
+    "narrow lut",
     "narrow lut with zero-points",
     "narrow term with zero-points",
     "narrow mac dsp with two tiles",
