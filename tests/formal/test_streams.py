@@ -70,24 +70,32 @@ def convert(formal, numerics, rows=2):
     return bench
 
 
-def drained(formal):
+def drained(formal, outputs=1):
     """Return rows on their way from the lanes out, by the way of both last stages.
 
-    A lane's row sum is its address and its place, which the lanes of a block share out in some way.
+    A lane's row sum is its address and the row of its block, which lanes share out in some way.
     """
-    parameters = formal.parameters(numerics=INT, max_rows=8, scale_width=2)
-    lanes = parameters.layout.lanes
+    parameters = formal.parameters(numerics=INT, max_rows=8, scale_width=2, output_lanes=outputs)
+    layout = parameters.layout
     bench = formal.Bench()
     m = bench.m
-    deal = bench.some(parameters.layout.place.width, name="deal")
+    parts = layout.lanes // outputs
+    # Which part a lane of each set has, and which output each set has of a part.
+    part_of = bench.some(outputs * layout.place["part"], name="part_of")
+    output_of = bench.some(parts * layout.place["output"], name="output_of")
     layers_in, layers_out = Signal(2, name="layers_in"), Signal(2, name="layers_out")
     bank, rows = layers_in[0], bench.free(4, name="rows")
     done = bench.free(1, name="done")
     drain, convert = Drain(parameters=parameters), ConvertOutput(parameters=parameters)
     row = Signal.like(drain.read_row, name="row")
     lane_rows = []
-    for lane in range(lanes):
-        place = bench.wire(deal ^ lane, name=f"place_{lane}")
+    for lane in range(layout.lanes):
+        index, own = divmod(lane, outputs)
+        part = Signal(layout.place["part"], name=f"part_{lane}")
+        output = Signal(layout.place["output"], name=f"output_{lane}")
+        m.d.comb += part.eq(part_of[own * len(part) : (own + 1) * len(part)] ^ index)
+        m.d.comb += output.eq((output_of >> part * len(output)) ^ own)
+        place = Cat(output, part)
         total = bench.wire(Cat(row, place), name=f"total_{lane}")
         padding = Const(0, parameters.sum_width - len(total))
         lane_rows.append(Cat(total, padding, Const(0, 32), place))
@@ -111,14 +119,17 @@ def drained(formal):
     with m.If(done):
         m.d.sync += [layers_in.eq(layers_in + 1), sizes[layers_in].eq(rows)]
     given, o = convert.o.valid & convert.o.ready, convert.o.payload
-    last = number + 1 == sizes[layers_out]
+    last = number + outputs >= sizes[layers_out]
     with m.If(given):
-        m.d.sync += number.eq(Mux(last, 0, number + 1))
+        m.d.sync += number.eq(Mux(last, 0, number + outputs))
         with m.If(last):
             m.d.sync += layers_out.eq(layers_out + 1)
     bench.claim("rows of a layer", layers_in != layers_out, when=given)
-    block = number[2:][: len(row) - 1]
-    bench.claim("rows in order", o.values[0] == Cat(block, layers_out[0], number[:2]), when=given)
+    for index in range(outputs):
+        own = bench.wire((number + index)[:4], name=f"number_{index}")
+        there = given & (own < sizes[layers_out])
+        total = Cat(own[2:][: len(row) - 1], layers_out[0], own[:2])
+        bench.claim(f"rows in order {index}", o.values[index] == total, when=there)
     bench.claim("the last is the last", o.last == last, when=given)
     bench.steady(convert.o, "o")
     return bench
@@ -260,6 +271,7 @@ PROOFS = {
     "integers out": (lambda formal: convert(formal, INT), 4, True),
     "floats out": (lambda formal: convert(formal, FLOAT, 1), 12, False),
     "rows in order": (drained, 9, False),
+    "two rows in order": (lambda formal: drained(formal, 2), 8, False),
     "activations": (stores, 10, False),
     "activations of two tokens": (lambda formal: stores(formal, 2), 12, False),
     "slices of a lane": (reader, 13, False),
@@ -285,6 +297,7 @@ FAULTS = {
     "integers out": ("mux", "swapped", 0),
     "floats out": ("not", "pos", 0),
     "rows in order": ("eq", "ne", 0),
+    "two rows in order": ("eq", "ne", 4),
     "slices of a lane": ("mux", "swapped", 0),
     "weights": ("and", "or", 0),
 }
