@@ -1,0 +1,41 @@
+"""Quantised layers in PyTorch and Triton, with the bits of the golden model."""
+
+try:
+    import torch  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "lutra.gpu needs PyTorch; install it with `pip install 'lutra[gpu]'`"
+    ) from error
+
+from .activations import ZERO_TOKEN, AlignedTokens, align, step_exponents
+from .arrays import from_numpy, to_numpy
+from .compute import Computation
+from .host import add_bias, scale_tokens
+from .linear import Linear
+from .op import matmul, sums
+from .outputs import convert_output
+from .packed import PackedWeights
+from .patch import PatchReport, patch
+from .row_scales import split_row_scales
+from .weight_spec import WeightSpec
+
+__all__ = [
+    "ZERO_TOKEN",
+    "AlignedTokens",
+    "Computation",
+    "Linear",
+    "PackedWeights",
+    "PatchReport",
+    "WeightSpec",
+    "add_bias",
+    "align",
+    "convert_output",
+    "from_numpy",
+    "matmul",
+    "patch",
+    "scale_tokens",
+    "split_row_scales",
+    "step_exponents",
+    "sums",
+    "to_numpy",
+]

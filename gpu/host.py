@@ -1,0 +1,66 @@
+"""Section 5 of the arithmetic contract in torch: float32 steps of the host after a product."""
+
+import torch
+from torch import Tensor
+
+from .dtypes import dtype_name
+from .outputs import with_one_nan
+
+__all__ = ["add_bias", "scale_tokens"]
+
+
+def scale_tokens(y: Tensor, token_scales: Tensor) -> Tensor:
+    """Multiply a float32 result by one scale a token, with one rounding half to even.
+
+    Parameters
+    ----------
+    y : float32 tensor, shape (M, N)
+    token_scales : float32 tensor, shape (M,)
+        Finite; that is not checked, since it would wait for the device.
+
+    Returns
+    -------
+    float32 tensor, shape (M, N)
+
+    Raises
+    ------
+    :exc:`ValueError`
+        If a type or shape is not as stated.
+    """
+    _check(y, token_scales, "Token scales", y.shape[:1])
+    return with_one_nan(y * token_scales[:, None], "float32")
+
+
+def add_bias(y: Tensor, bias: Tensor) -> Tensor:
+    """Add one number a row of weights to a float32 result, with one rounding half to even.
+
+    Parameters
+    ----------
+    y : float32 tensor, shape (M, N)
+    bias : float32 tensor, shape (N,)
+        Finite.
+
+    Returns
+    -------
+    float32 tensor, shape (M, N)
+
+    Raises
+    ------
+    :exc:`ValueError`
+        If a type or shape is not as stated.
+    """
+    _check(y, bias, "Bias", y.shape[1:])
+    return with_one_nan(y + bias, "float32")
+
+
+def _check(y: Tensor, factors: Tensor, name: str, shape: torch.Size) -> None:
+    if y.dtype != torch.float32 or y.dim() != 2:
+        raise ValueError(
+            f"Outputs must be a matrix of float32, "
+            f"not {dtype_name(y.dtype)} of shape {tuple(y.shape)}"
+        )
+    if factors.dtype != torch.float32 or factors.shape != shape:
+        raise ValueError(
+            f"{name} must be float32 of shape {tuple(shape)}, "
+            f"not {dtype_name(factors.dtype)} of shape {tuple(factors.shape)}"
+        )

@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+import torch
+
+from lutra.formats import CATALOG, CODEBOOKS, QuantizedMatrix, ValueFormat
+from lutra.gpu import PackedWeights, WeightSpec, from_numpy
+from lutra.gpu.packing import why_not_packed
+from lutra.gpu.words import pack_words, unpack_words
+from lutra.sim import adversarial_matrices, random_matrix
+
+SHAPES = [(48, 16), (37, 16), (33, 32), (65, 64), (130, 128), (29, 29), (5, 64), (7, 1), (1, 1)]
+SHAPES += [(100, 48), (40, 8), (41, 5), (20, 3)]
+MIXTURES = [
+    tuple(f"int{width}" for width in range(2, 9)),
+    ("bitmod4", "int4_asym", "bcq3_asym", "int8_asym", "bitmod3", "ternary", "bcq1", "bcq4"),
+    ("int4", "bitmod4", "float4_e2m1"),
+]
+
+
+def members(*names):
+    return [item for name in names for item in CATALOG[name].members]
+
+
+def check(matrix):
+    expected = from_numpy(matrix.integer_weights()).long()
+    words = PackedWeights.words(matrix)
+    assert torch.equal(words.integer_weights(), expected)
+    assert torch.equal(PackedWeights.dense(matrix).integer_weights(), expected)
+    assert words.spec.row_sum == int(expected.abs().sum(dim=1).max())
+    assert WeightSpec.parse(words.text) == words.spec
+
+
+@pytest.mark.parametrize("selectors", [False, True])
+@pytest.mark.parametrize("code_width", range(1, 9))
+def test_words_and_back(code_width, selectors):
+    rng = np.random.default_rng(code_width)
+    codes = rng.integers(0, 1 << code_width, (5, 96), dtype=np.uint8)
+    words = pack_words(codes, code_width, selectors=selectors)
+    assert words.dtype == np.int32
+    assert words.shape == (3, code_width, 5)
+    seen = unpack_words(from_numpy(words), code_width, selectors=selectors)
+    assert torch.equal(seen, from_numpy(codes))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", [*CATALOG, *CODEBOOKS])
+def test_every_format(name, shape):
+    check(random_matrix(name, 5, *shape, seed=SHAPES.index(shape), scale_width=16))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("names", MIXTURES)
+def test_mixtures(names, shape):
+    check(random_matrix(members(*names), 9, *shape, seed=SHAPES.index(shape), scale_width=16))
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_extreme_codes_and_scales(name):
+    for matrix in adversarial_matrices(name, 3, 41, 16, seed=6, scale_width=16).values():
+        check(matrix)
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_a_code_costs_its_bits(name):
+    matrix = random_matrix(name, 8, 256, 32, seed=1)
+    packed = PackedWeights.words(matrix)
+    assert packed.spec.is_ordered
+    (_, parts), *_ = packed.buckets()
+    assert 8 * parts.words.nbytes == 8 * 256 * matrix.members[0].code_width
+
+
+def test_mixtures_cost_their_bits():
+    matrix = random_matrix(members(*MIXTURES[0]), 8, 256, 32, seed=1)
+    packed = PackedWeights.words(matrix)
+    assert not packed.spec.is_ordered
+    assert 8 * sum(parts.words.nbytes for _, parts in packed.buckets()) == matrix.code_bits
+
+
+def test_one_width_is_one_bucket():
+    # Integers go along with tables of their width, and zero-points with what has none.
+    matrix = random_matrix(members("int4", "int4_asym", "bitmod4"), 4, 64, 16, seed=1)
+    assert PackedWeights.words(matrix).spec.is_ordered
+
+
+def odd_format(code_width, values):
+    return ValueFormat(f"odd{code_width}", code_width, values=values)
+
+
+def one_format(item):
+    return QuantizedMatrix(
+        members=(item,),
+        group_size=8,
+        codes=np.zeros((1, 8), dtype=np.uint8),
+        format_ids=np.zeros((1, 1), dtype=np.uint8),
+        scales=np.ones((1, 1, 1), dtype=np.int32),
+        zeros=np.zeros((1, 1), dtype=np.uint8),
+        row_scales=np.ones(1, dtype=np.float32),
+    )
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        (odd_format(5, (*range(31), 99)), "odd5 has a table of more than 16 values"),
+        (odd_format(2, (0, 1, 5, 128)), "odd2 has values beyond 8 bits"),
+        (odd_format(1, (5000, 5001)), "odd1 has values beyond 4095"),
+    ],
+)
+def test_what_has_no_packed_layout(item, reason):
+    matrix = one_format(item)
+    assert why_not_packed(matrix) == reason
+    with pytest.raises(ValueError, match=f"^This layer has no packed layout: {reason}$"):
+        PackedWeights.words(matrix)
+    assert PackedWeights.dense(matrix).integer_weights().tolist() == [[item.values[0]] * 8]
+
+
+def test_values_off_the_int8_grid_by_a_constant_are_packed():
+    check(one_format(odd_format(3, tuple(range(1000, 1008)))))
