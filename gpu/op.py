@@ -177,15 +177,23 @@ def _matmul(x: Tensor, weights: Sequence[Tensor], spec: str, act_width: int, out
 def _(x, weights, spec, act_width, exponent):
     layout, numerics = _parse(x, spec, act_width)
     packed = PackedWeights(layout, tuple(weights))
-    return _exact_sums(x, packed, numerics, exponent)
+    if layout.is_dense:
+        return _exact_sums(x, packed, numerics, exponent)
+    from .launch import launch_sums  # needs triton
+
+    return launch_sums(x, packed, numerics, exponent)
 
 
 @_matmul.register_kernel("cuda")
 def _(x, weights, spec, act_width, output):
     layout, numerics = _parse(x, spec, act_width, output)
     packed = PackedWeights(layout, tuple(weights))
-    total, exponent, nonfinite = _exact_sums(x, packed, numerics, None)
-    return convert_output(total, exponent, weights[0], weights[1], output, nonfinite)
+    if layout.is_dense:
+        total, exponent, nonfinite = _exact_sums(x, packed, numerics, None)
+        return convert_output(total, exponent, weights[0], weights[1], output, nonfinite)
+    from .launch import launch_matmul
+
+    return launch_matmul(x, packed, numerics)
 
 
 @_sums.register_fake

@@ -53,7 +53,7 @@ def pack_groups(matrix: QuantizedMatrix) -> tuple[WeightSpec, list[Tensor]]:
     if reason := why_not_packed(matrix):
         raise ValueError(f"This layer has no packed layout: {reason}")
     kinds = _kinds(matrix)
-    distinct = list(dict.fromkeys(kinds))
+    distinct = [kind for kind in dict.fromkeys(kinds) if kind.chosen(matrix, kinds).any()]
     is_ordered = len(distinct) == 1
     spec = WeightSpec(
         rows=matrix.rows,

@@ -116,3 +116,12 @@ def test_what_has_no_packed_layout(item, reason):
 
 def test_values_off_the_int8_grid_by_a_constant_are_packed():
     check(one_format(odd_format(3, tuple(range(1000, 1008)))))
+
+
+def test_formats_that_no_group_uses_need_no_bucket():
+    matrix = random_matrix(members("int4", "int8"), 4, 64, 16, seed=1)
+    matrix.format_ids[:] = 0
+    matrix.codes[:] &= 15
+    packed = PackedWeights.words(matrix)
+    assert packed.spec.is_ordered
+    check(matrix)
