@@ -1,11 +1,9 @@
 """Quantised layers in PyTorch and Triton, with the bits of the golden model."""
 
-try:
-    import torch  # noqa: F401
-except ImportError as error:
-    raise ImportError(
-        "lutra.gpu needs PyTorch; install it with `pip install 'lutra[gpu]'`"
-    ) from error
+from importlib.util import find_spec
+
+if find_spec("torch") is None:
+    raise ImportError("lutra.gpu needs PyTorch; install it with `pip install 'lutra[gpu]'`")
 
 from .activations import ZERO_TOKEN, AlignedTokens, align, step_exponents
 from .arrays import from_numpy, to_numpy

@@ -15,7 +15,7 @@ from .dtypes import BIT_DTYPES, DTYPES
 from .op import matmul
 from .packed import PackedWeights
 
-__all__ = ["adversarial_layers", "device_fault", "find_fault"]
+__all__ = ["adversarial_layers", "check_fallback", "device_fault", "find_fault"]
 
 _ROWS = 67
 _GROUP = 64  # longest group of a test layer
@@ -29,6 +29,7 @@ _NUMERICS = (
 
 Product = Callable[[Tensor, PackedWeights, Numerics], Tensor]
 
+# What was found, by device, formats and layout.
 _faults: dict[tuple, str] = {}
 
 
@@ -44,14 +45,13 @@ def device_fault(matrix: QuantizedMatrix, device: torch.device) -> str:
     device : torch.device
         A GPU.
     """
-    index = torch.cuda.current_device() if device.index is None else device.index
-    key = (index, matrix.members, min(matrix.group_size, _GROUP), matrix.scale_width)
+    key = _key(matrix, device, "words")
     if key not in _faults:
         from .launch import launch_matmul  # needs triton
 
-        name = f"{torch.cuda.get_device_name(index)} ({torch.device('cuda', index)})"
-        fault = find_fault(matrix, device, launch_matmul)
+        fault = find_fault(matrix, device, launch_matmul, PackedWeights.words)
         if fault:
+            name = _name(device)
             warnings.warn(
                 f"The kernels of lutra.gpu failed their self-test on {name}: {fault}; "
                 f"exact float64 products are used there instead",
@@ -63,7 +63,30 @@ def device_fault(matrix: QuantizedMatrix, device: torch.device) -> str:
     return _faults[key]
 
 
-def find_fault(matrix: QuantizedMatrix, device: torch.device, product: Product) -> str:
+def check_fallback(matrix: QuantizedMatrix, device: torch.device) -> None:
+    """Put the exact float64 products of a device to the same test.
+
+    Raises
+    ------
+    :exc:`RuntimeError`
+        If they fail: nothing right is left there.
+    """
+    key = _key(matrix, device, "dense")
+    if key not in _faults:
+        _faults[key] = find_fault(matrix, device, matmul, PackedWeights.dense)
+    if _faults[key]:
+        raise RuntimeError(
+            f"Float64 products are wrong on {_name(device)}, so nothing can be computed there; "
+            f"use cpu ({_faults[key]})"
+        )
+
+
+def find_fault(
+    matrix: QuantizedMatrix,
+    device: torch.device,
+    product: Product,
+    derive: Callable[[QuantizedMatrix], PackedWeights],
+) -> str:
     """Compare a product with that of the processor over an adversarial set.
 
     Parameters
@@ -73,7 +96,9 @@ def find_fault(matrix: QuantizedMatrix, device: torch.device, product: Product) 
     device : torch.device
         Where the product computes.
     product : callable
-        As :func:`launch_matmul`.
+        As :func:`launch_matmul` or :func:`matmul`.
+    derive : callable
+        The layout that the product takes.
 
     Returns
     -------
@@ -81,20 +106,34 @@ def find_fault(matrix: QuantizedMatrix, device: torch.device, product: Product) 
         The first difference or failure, in words; nothing if all bits are equal.
     """
     for case, layer in adversarial_layers(matrix).items():
-        dense, words = PackedWeights.dense(layer), PackedWeights.words(layer).to(device)
+        dense = PackedWeights.dense(layer)
         for numerics in _NUMERICS:
             x = from_numpy(_tokens(numerics, layer.columns)).view(DTYPES[numerics.activation])
             expected = _bits(matmul(x, dense, numerics), numerics)
-            for tokens in (slice(0, 3), slice(0, len(x))):  # either kernel
-                what = f"{case} with {numerics.activation}, {len(x[tokens])} tokens"
+            for tokens in (x[:3], x):  # either kernel
+                what = f"{case} with {numerics.activation}, {len(tokens)} tokens"
                 try:
-                    y = product(x[tokens].to(device), words, numerics).cpu()
-                except Exception as error:
+                    y = product(tokens.to(device), derive(layer).to(device), numerics).cpu()
+                except Exception as error:  # whatever it is, the device is not to be trusted
                     return f"{what}: {type(error).__name__}: {error}"
-                differ = int((_bits(y, numerics) != expected[tokens]).sum())
+                differ = int((_bits(y, numerics) != expected[: len(tokens)]).sum())
                 if differ:
                     return f"{what}: {differ} of {y.numel()} outputs have other bits"
     return ""
+
+
+def _key(matrix: QuantizedMatrix, device: torch.device, layout: str) -> tuple:
+    group_size = min(matrix.group_size, _GROUP)
+    return (_index(device), matrix.members, group_size, matrix.scale_width, layout)
+
+
+def _index(device: torch.device) -> int:
+    return torch.cuda.current_device() if device.index is None else device.index
+
+
+def _name(device: torch.device) -> str:
+    index = _index(device)
+    return f"{torch.cuda.get_device_name(index)} (cuda:{index})"
 
 
 def adversarial_layers(matrix: QuantizedMatrix) -> dict[str, QuantizedMatrix]:

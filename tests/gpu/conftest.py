@@ -9,13 +9,22 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "tinylm"))
 
 
-class _WithoutTorch(pytest.Module):
+NEEDS_TRITON = ("test_compile.py",)
+
+
+class _Skipped(pytest.Module):
+    missing = ""
+
     def collect(self):
-        pytest.skip("needs PyTorch: pip install 'lutra[gpu]'", allow_module_level=True)
+        pytest.skip(f"needs {self.missing}: pip install 'lutra[gpu]'", allow_module_level=True)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pycollect_makemodule(module_path, parent):
-    if importlib.util.find_spec("torch") is None:
-        return _WithoutTorch.from_parent(parent, path=module_path)
+    needed = ("torch", "triton") if module_path.name in NEEDS_TRITON else ("torch",)
+    for name in needed:
+        if importlib.util.find_spec(name) is None:
+            module = _Skipped.from_parent(parent, path=module_path)
+            module.missing = name
+            return module
     return None

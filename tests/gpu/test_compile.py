@@ -1,0 +1,158 @@
+"""Every launch of the kernels compiled for real GPUs, which needs none."""
+
+import re
+from types import SimpleNamespace
+
+import pytest
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from lutra.formats import CATALOG, Numerics
+from lutra.gpu import PackedWeights, launch
+from lutra.gpu.configs import PREFILL_CONFIGS, DecodeConfig
+from lutra.sim import random_matrix
+
+TYPES = {
+    torch.int8: "*i8",
+    torch.uint8: "*u8",
+    torch.int16: "*i16",
+    torch.int32: "*i32",
+    torch.int64: "*i64",
+    torch.float32: "*fp32",
+}
+
+
+@pytest.fixture
+def launches(monkeypatch, tmp_path):
+    """Record launches instead of making them, as if for PTX."""
+    found = []
+
+    def record(kernel, grid, *arguments, **constants):
+        found.append(SimpleNamespace(kernel=kernel, arguments=arguments, constants=constants))
+
+    monkeypatch.setattr(launch, "_run", record)
+    monkeypatch.setattr(launch, "_is_portable", lambda: False)
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    return found
+
+
+def compile_for(capability, item):
+    """Compile a launch as Triton would when it comes, and return the PTX and the metadata."""
+    names = item.kernel.arg_names
+    options = {name: item.constants[name] for name in ("num_warps", "num_stages")
+               if name in item.constants}  # fmt: skip
+    constants = {name: value for name, value in item.constants.items() if name not in options}
+    signature, attributes = {}, {}
+    for place, (name, value) in enumerate(zip(names, item.arguments, strict=False)):
+        is_tensor = isinstance(value, torch.Tensor)
+        signature[name] = TYPES[value.dtype] if is_tensor else "i32"
+        if is_tensor or value % 16 == 0:
+            attributes[place,] = [["tt.divisibility", 16]]
+    signature |= dict.fromkeys(names[len(item.arguments) :], "constexpr")
+    source = ASTSource(fn=item.kernel, signature=signature, constexprs=constants, attrs=attributes)
+    done = triton.compile(
+        source,
+        target=GPUTarget("cuda", capability, 32),
+        options={"enable_fp_fusion": False, **options},
+    )
+    return done.asm["ptx"], done.metadata
+
+
+def layer(*names, group_size=128):
+    formats = [item for name in names for item in CATALOG[name].members]
+    return PackedWeights.words(random_matrix(formats, 256, 512, group_size, seed=1))
+
+
+def tokens(count, numerics):
+    dtype = getattr(torch, numerics.activation)
+    return torch.zeros(count, 512, dtype=dtype)
+
+
+def kernels(launches):
+    return [item.kernel.__name__ for item in launches]
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize(
+    ("names", "tables"),
+    [(("bitmod4",), 3), (("int4",), 0), (("bitmod3",), 1), (("bcq2_asym",), 0)],
+)
+def test_decode(names, tables, capability, launches):
+    numerics = Numerics(act_width=15)
+    launch.launch_matmul(tokens(1, numerics), layer(*names), numerics)
+    assert kernels(launches) == ["align_kernel", "decode_kernel", "output_kernel"]
+    ptx, metadata = compile_for(capability, launches[1])
+    assert len(re.findall(r"dp4a\.s32\.s32", ptx)) >= 64  # quads of a segment, times the digits
+    assert len(re.findall(r"prmt\.b32", ptx)) == 32 * tables
+    assert metadata.shared == 0
+    assert ".local" not in ptx  # no spilling
+    assert "red." in ptx or "atom." in ptx
+
+
+@pytest.mark.parametrize(
+    ("numerics", "output"),
+    [
+        (Numerics(act_width="exact"), "float16"),
+        (Numerics(activation="bfloat16"), "bfloat16"),
+        (Numerics(activation="float32", act_width=24), "float32"),
+        (Numerics(activation="int8", act_width=8), "int"),
+    ],
+)
+def test_aligner_and_output(numerics, output, launches):
+    packed = layer("int4")
+    if output == "int":
+        launch.launch_sums(tokens(1, numerics), packed, numerics)
+    else:
+        numerics = Numerics(
+            activation=numerics.activation, act_width=numerics.act_width, output=output
+        )
+        launch.launch_matmul(tokens(1, numerics), packed, numerics)
+    align, _, convert = launches
+    for capability in (80, 90):
+        compile_for(capability, align)
+        ptx, _ = compile_for(capability, convert)
+        assert ("cvt.rn.f32.s64" in ptx) == (output != "int")
+        assert "fma" not in ptx
+        assert ".ftz" not in ptx
+
+
+@pytest.mark.parametrize(("capability", "instruction"), [(80, "mma.sync"), (90, "wgmma")])
+def test_prefill_uses_integer_tensor_cores(capability, instruction, launches):
+    numerics = Numerics(act_width=15)
+    launch.launch_matmul(tokens(64, numerics), layer("bitmod4"), numerics)
+    assert kernels(launches) == [
+        "align_kernel",
+        "values_kernel",
+        "prefill_kernel",
+        "output_kernel",
+    ]
+    compile_for(capability, launches[1])
+    ptx, _ = compile_for(capability, launches[2])
+    assert re.search(rf"{instruction}.*s32\.s8\.s8", ptx)
+    assert "cp.async" in ptx  # loads overlap
+    assert not re.search(r"fma\.rn\.f|mma.*\.f16|mma.*\.f32", ptx)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("capability", "shared_kib"), [(80, 163), (90, 227), (120, 99)])
+def test_everything_compiles(capability, shared_kib, launches):
+    numerics = Numerics()
+    packed = [layer(name) for name in CATALOG if "asym" not in name]
+    packed += [layer("int2", "int5", "bitmod4", "bcq3"), layer("bitmod4", group_size=16)]
+    for item in packed:
+        for count in (1, 9, 64):
+            launch.launch_matmul(tokens(count, numerics), item, numerics)
+    by_default = len(launches)
+    for config in (*PREFILL_CONFIGS, DecodeConfig(512, 4, 8)):
+        launch.launch_matmul(tokens(8, numerics), layer("int4"), numerics, config=config)
+    distinct = {}
+    for place, item in enumerate(launches):
+        distinct.setdefault((item.kernel.__name__, str(item.constants)), (place, item))
+    for place, item in distinct.values():
+        _, metadata = compile_for(capability, item)
+        # A candidate for tuning may be too large for a small GPU, what is taken by default not.
+        if place < by_default or shared_kib > 100:
+            assert metadata.shared <= shared_kib * 1024
+    assert len({item.kernel for item in launches}) == 5
