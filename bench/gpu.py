@@ -1,8 +1,9 @@
 """Speed of the GPU kernels against float16 and, where they are installed, gemlite and torchao.
 
 Run ``.venv/bin/python bench/gpu.py --output build/bench``; it prints a table and writes it as
-``gpu.csv`` with a plot, ``gpu.svg``. Products are timed as CUDA graphs over as many copies of the weights as exceed the
-L2 cache twice, the median of many. Without a GPU every row says "not measured".
+``gpu.csv`` with a plot, ``gpu.svg``. Products are timed as CUDA graphs, the median of many, over
+as many copies of the weights as exceed the L2 cache twice. Without a GPU all rows say "not
+measured".
 
 Before anything is timed, each layer's kernels are compared with the exact float64 products.
 """

@@ -27,6 +27,7 @@ def decode_kernel(
     SUMS: tl.constexpr,
     ALL_SUMS: tl.constexpr,
     TABLES: tl.constexpr,
+    HAS_OFFSETS: tl.constexpr,
     IS_ORDERED: tl.constexpr,
     CHUNKS: tl.constexpr,
     SEGMENTS: tl.constexpr,
@@ -100,7 +101,7 @@ def decode_kernel(
                     dot,
                     PORTABLE,
                 )
-                if plane == 0:
+                if plane == 0 and HAS_OFFSETS:
                     digit_sum = dp4a(x, x * 0 + 0x01010101, digit_sum, PORTABLE)
                 if (quad + 1) % (8 * CHUNKS // SHARED) == 0:
                     group = block * SHARED + quad * SHARED // (8 * CHUNKS)
@@ -109,7 +110,7 @@ def decode_kernel(
                     )
                     total += dot.to(tl.int64) * scale.to(tl.int64)[None, :]
                     dot = tl.zeros((COLUMNS, ROWS), tl.int32)
-                    if plane == 0:
+                    if plane == 0 and HAS_OFFSETS:
                         offset = tl.load(offsets + group * rows + row, mask=mask, other=0)
                         total += digit_sum.to(tl.int64)[:, None] * offset.to(tl.int64)[None, :]
                         digit_sum = tl.zeros((COLUMNS,), tl.int32)

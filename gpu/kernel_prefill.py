@@ -80,6 +80,7 @@ def prefill_kernel(
     segments,
     digit_columns,
     SUMS: tl.constexpr,
+    HAS_OFFSETS: tl.constexpr,
     SEGMENTS: tl.constexpr,
     STEPS: tl.constexpr,
     DEPTH: tl.constexpr,
@@ -95,7 +96,7 @@ def prefill_kernel(
         Zeros, if ``SPLIT`` is more than 1.
     digits : pointer to int8, shape (digit_columns, columns)
     values : pointer to int8, shape (rows, SUMS, columns)
-    scales, offsets : pointer to int32, shape (groups, SUMS, rows) and (groups, rows)
+    scales, offsets : pointer to int16 or int32, shape (groups, SUMS, rows) and (groups, rows)
     rows, columns, segments, digit_columns : int
         Rows of the layer; columns with padding; segments of a row; tokens times digits.
     SEGMENTS : constexpr
@@ -129,7 +130,7 @@ def prefill_kernel(
                     digit_sum += more_digits
             scale = tl.load(scales + (group * SUMS + plane) * rows + row, mask=has_row, other=0)
             total += dot.to(tl.int64) * scale.to(tl.int64)[:, None]
-            if plane == 0:
+            if plane == 0 and HAS_OFFSETS:
                 offset = tl.load(offsets + group * rows + row, mask=has_row, other=0)
                 total += offset.to(tl.int64)[:, None] * digit_sum.to(tl.int64)[None, :]
     target = partial + column.to(tl.int64)[None, :] * rows + row[:, None]

@@ -37,10 +37,10 @@ class PackedWeights:
     spec : WeightSpec
     tensors : tuple of Tensor
         Row scales' significands (float32) and exponents (int32), (N,). Dense: float64, (N, K).
-        Words: scales int32 (G, P, N), offsets int32 (G, N); then for each bucket its words, int32,
-        for each group (chunks, words of a chunk, units); unless the layer is ordered the first unit
-        of each group, int32 (G + 1,), and the units' rows, int32; with tables the units' table,
-        uint8, and the tables, int32 (tables, 4).
+        Words: scales (G, P, N), and offsets (G, N), or (0, N) if all are 0, int16 or int32; then
+        for each bucket its words, int32, for each group (chunks, words of a chunk, units); unless
+        the layer is ordered the first unit of each group, int32 (G + 1,), and the units' rows,
+        int32; with tables the units' table, uint8, and the tables, int32 (tables, 4).
 
     Attributes
     ----------
@@ -134,13 +134,15 @@ class PackedWeights:
             return self.tensors[2].to(torch.int64)
         scales, offsets = (tensor.to(torch.int64) for tensor in self.tensors[2:4])
         weights = (self.values() * scales.permute(2, 1, 0)[..., None]).sum(dim=1)
-        weights = (weights + offsets.T[..., None])[..., : spec.group_size]
+        if len(offsets):
+            weights += offsets.T[..., None]
+        weights = weights[..., : spec.group_size]
         return weights.flatten(1)[:, : spec.columns].contiguous()
 
     def buckets(self) -> list[tuple[Bucket, "BucketTensors"]]:
         """Return the buckets with their tensors."""
         rest = list(self.tensors[4:])
-        empty = self.tensors[3].new_empty(0)
+        empty = self.tensors[1].new_empty(0)  # int32
         found = []
         for bucket in self.spec.buckets:
             words = rest.pop(0)

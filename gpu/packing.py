@@ -152,7 +152,15 @@ def _scales_and_offsets(
             if item.has_zero_point:
                 constant -= np.array(item.values, dtype=np.int32)[matrix.zeros[row, group]]
             offsets[group, row] = factors[:, 0] * constant
-    return torch.from_numpy(scales), torch.from_numpy(offsets)
+    if not offsets.any():
+        offsets = offsets[:0]
+    return torch.from_numpy(_narrowest(scales)), torch.from_numpy(_narrowest(offsets))
+
+
+def _narrowest(numbers: npt.NDArray[np.int32]) -> npt.NDArray[np.signedinteger]:
+    """Return numbers as int16 where they fit: at 8-bit scales, half of what lies beside codes."""
+    narrow = numbers.astype(np.int16)
+    return narrow if np.array_equal(narrow, numbers) else numbers
 
 
 def _pack_ordered(

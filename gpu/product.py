@@ -43,4 +43,5 @@ def exact_product(x: Tensor, weights: Tensor, *, peak: int, row_sum: int) -> Ten
 
 
 def _product(x: Tensor, weights: Tensor) -> Tensor:
-    return torch.mm(x.to(torch.float64), weights.T).to(torch.int64)
+    # Weights on the left: for few tokens on a processor, BLAS is faster this way round.
+    return torch.mm(weights, x.to(torch.float64).T).T.to(torch.int64).contiguous()

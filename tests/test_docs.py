@@ -42,6 +42,8 @@ def name_of(path):
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_examples(page):
+    if page.name == "gpu.md" and importlib.util.find_spec("torch") is None:
+        pytest.skip("needs PyTorch: pip install 'lutra[gpu]'")
     # Blank lines for the fences, which would otherwise be taken for expected output.
     lines = page.read_text(encoding="utf-8").splitlines()
     text = "\n".join("" if line.startswith("```") else line for line in lines)
@@ -54,7 +56,7 @@ def test_examples(page):
 
 def test_some_pages_have_examples():
     with_examples = {page.name for page in PAGES if ">>> " in page.read_text(encoding="utf-8")}
-    assert with_examples >= {"arithmetic.md", "model-file.md", "weight-stream.md"}
+    assert with_examples >= {"arithmetic.md", "gpu.md", "model-file.md", "weight-stream.md"}
 
 
 def test_formats_page_is_generated():

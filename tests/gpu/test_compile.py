@@ -1,6 +1,8 @@
 """Every launch of the kernels compiled for real GPUs, which needs none."""
 
 import re
+import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -39,7 +41,7 @@ def launches(monkeypatch, tmp_path):
 
 
 def compile_for(capability, item):
-    """Compile a launch as Triton would when it comes, and return the PTX and the metadata."""
+    """Compile a launch as Triton would when it comes, and return PTX, metadata and machine code."""
     names = item.kernel.arg_names
     options = {name: item.constants[name] for name in ("num_warps", "num_stages")
                if name in item.constants}  # fmt: skip
@@ -57,12 +59,24 @@ def compile_for(capability, item):
         target=GPUTarget("cuda", capability, 32),
         options={"enable_fp_fusion": False, **options},
     )
-    return done.asm["ptx"], done.metadata
+    return done.asm["ptx"], done.metadata, done.asm["cubin"]
 
 
-def layer(*names, group_size=128):
+def resources(cubin, folder):
+    """Return what a kernel takes of a multiprocessor, such as registers, by NVIDIA's tool."""
+    path = folder / "kernel.cubin"
+    path.write_bytes(cubin)
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    done = subprocess.run(
+        [tool, "--dump-resource-usage", path], capture_output=True, text=True, check=True
+    )
+    return {name: int(size) for name, size in re.findall(r"(\w+):(\d+)", done.stdout)}
+
+
+def layer(*names, group_size=128, scale_width=8):
     formats = [item for name in names for item in CATALOG[name].members]
-    return PackedWeights.words(random_matrix(formats, 256, 512, group_size, seed=1))
+    matrix = random_matrix(formats, 256, 512, group_size, seed=1, scale_width=scale_width)
+    return PackedWeights.words(matrix)
 
 
 def tokens(count, numerics):
@@ -79,15 +93,17 @@ def kernels(launches):
     ("names", "tables"),
     [(("bitmod4",), 3), (("int4",), 0), (("bitmod3",), 1), (("bcq2_asym",), 0)],
 )
-def test_decode(names, tables, capability, launches):
+def test_decode(names, tables, capability, launches, tmp_path):
     numerics = Numerics(act_width=15)
     launch.launch_matmul(tokens(1, numerics), layer(*names), numerics)
     assert kernels(launches) == ["align_kernel", "decode_kernel", "output_kernel"]
-    ptx, metadata = compile_for(capability, launches[1])
+    ptx, metadata, cubin = compile_for(capability, launches[1])
     assert len(re.findall(r"dp4a\.s32\.s32", ptx)) >= 64  # quads of a segment, times the digits
     assert len(re.findall(r"prmt\.b32", ptx)) == 32 * tables
     assert metadata.shared == 0
-    assert ".local" not in ptx  # no spilling
+    used = resources(cubin, tmp_path)
+    assert used["REG"] > 16
+    assert used["STACK"] == used["LOCAL"] == 0  # no spilled registers
     assert "red." in ptx or "atom." in ptx
 
 
@@ -112,7 +128,7 @@ def test_aligner_and_output(numerics, output, launches):
     align, _, convert = launches
     for capability in (80, 90):
         compile_for(capability, align)
-        ptx, _ = compile_for(capability, convert)
+        ptx, *_ = compile_for(capability, convert)
         assert ("cvt.rn.f32.s64" in ptx) == (output != "int")
         assert "fma" not in ptx
         assert ".ftz" not in ptx
@@ -129,7 +145,7 @@ def test_prefill_uses_integer_tensor_cores(capability, instruction, launches):
         "output_kernel",
     ]
     compile_for(capability, launches[1])
-    ptx, _ = compile_for(capability, launches[2])
+    ptx, *_ = compile_for(capability, launches[2])
     assert re.search(rf"{instruction}.*s32\.s8\.s8", ptx)
     assert "cp.async" in ptx  # loads overlap
     assert not re.search(r"fma\.rn\.f|mma.*\.f16|mma.*\.f32", ptx)
@@ -141,6 +157,7 @@ def test_everything_compiles(capability, shared_kib, launches):
     numerics = Numerics()
     packed = [layer(name) for name in CATALOG if "asym" not in name]
     packed += [layer("int2", "int5", "bitmod4", "bcq3"), layer("bitmod4", group_size=16)]
+    packed.append(layer("int4", scale_width=16))
     for item in packed:
         for count in (1, 9, 64):
             launch.launch_matmul(tokens(count, numerics), item, numerics)
@@ -151,7 +168,7 @@ def test_everything_compiles(capability, shared_kib, launches):
     for place, item in enumerate(launches):
         distinct.setdefault((item.kernel.__name__, str(item.constants)), (place, item))
     for place, item in distinct.values():
-        _, metadata = compile_for(capability, item)
+        _, metadata, _ = compile_for(capability, item)
         # A candidate for tuning may be too large for a small GPU, what is taken by default not.
         if place < by_default or shared_kib > 100:
             assert metadata.shared <= shared_kib * 1024
