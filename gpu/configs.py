@@ -54,7 +54,7 @@ class PrefillConfig:
 
 DECODE_CONFIGS = tuple(
     DecodeConfig(rows, warps, split)
-    for rows, warps in ((64, 1), (64, 2), (128, 1), (128, 4), (256, 4), (512, 4))
+    for rows, warps in ((64, 1), (64, 2), (128, 1), (128, 4), (256, 2), (512, 4))
     for split in (1, 2, 4, 8, 16, 32)
 )
 """Candidates for tuning; a split beyond the segments of a row leaves programs without work."""
@@ -80,10 +80,10 @@ def default_decode(rows: int, segments: int, digit_columns: int, processors: int
     processors : int
         Multiprocessors of the device.
     """
-    # More columns need more registers for each row.
-    block = 128 if digit_columns <= 8 else 64
+    # Several rows a thread share the loads of activations; many columns need the registers.
+    block, warps = (256, 2) if digit_columns <= 8 else (64, 2)
     split = -(-_WAVES * processors // -(-rows // block))
-    return DecodeConfig(block, block // 32, max(1, min(split, segments)))
+    return DecodeConfig(block, warps, max(1, min(split, segments)))
 
 
 def default_prefill(rows: int, segments: int, digit_columns: int, processors: int) -> PrefillConfig:

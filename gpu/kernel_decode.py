@@ -94,7 +94,12 @@ def decode_kernel(
                     TABLES,
                     PORTABLE,
                 )
-                x = tl.load(digits + segment * (8 * CHUNKS) + quad, mask=has_column, other=0)
+                x = tl.load(
+                    digits + segment * (8 * CHUNKS) + quad,
+                    mask=has_column,
+                    other=0,
+                    eviction_policy="evict_last",
+                )
                 dot = dp4a(
                     tl.broadcast_to(value[None, :], (COLUMNS, ROWS)),
                     tl.broadcast_to(x[:, None], (COLUMNS, ROWS)),
@@ -115,7 +120,12 @@ def decode_kernel(
                         total += digit_sum.to(tl.int64)[:, None] * offset.to(tl.int64)[None, :]
                         digit_sum = tl.zeros((COLUMNS,), tl.int32)
         if not IS_ORDERED:
-            tl.atomic_add(partial + row[None, :], total, mask=has_column[:, None] & mask[None, :])
+            tl.atomic_add(
+                partial + row[None, :],
+                total,
+                mask=has_column[:, None] & mask[None, :],
+                sem="relaxed",
+            )
             total = tl.zeros((COLUMNS, ROWS), tl.int64)
     if IS_ORDERED:
         target = partial + row[None, :]
@@ -123,4 +133,4 @@ def decode_kernel(
         if SPLIT == 1:
             tl.store(target, total, mask=both)
         else:
-            tl.atomic_add(target, total, mask=both)
+            tl.atomic_add(target, total, mask=both, sem="relaxed")

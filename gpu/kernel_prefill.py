@@ -138,7 +138,7 @@ def prefill_kernel(
     if SPLIT == 1:
         tl.store(target, total, mask=mask)
     else:
-        tl.atomic_add(target, total, mask=mask)
+        tl.atomic_add(target, total, mask=mask, sem="relaxed")
 
 
 @triton.jit

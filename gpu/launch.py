@@ -319,6 +319,8 @@ def _segments(spec: WeightSpec) -> tuple[int, int, int]:
 
 def _run(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
     """Launch a kernel on the device of its first argument."""
+    if 0 in grid:
+        return
     device = arguments[0].device
     # Kernels are launched on the current GPU, wherever their arguments are.
     current = torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()

@@ -46,6 +46,11 @@ class PackedWeights:
     ----------
     text : str
         The specification as text.
+
+    Raises
+    ------
+    :exc:`ValueError`
+        If the tensors are not those of the specification, or not on one device.
     """
 
     spec: WeightSpec
@@ -55,6 +60,7 @@ class PackedWeights:
     def __post_init__(self) -> None:
         # Once and not when asked for, so that graphs can be compiled around it.
         object.__setattr__(self, "text", self.spec.to_text())
+        _check_tensors(self.spec, self.tensors)
 
     @classmethod
     def dense(cls, matrix: QuantizedMatrix) -> "PackedWeights":
@@ -161,6 +167,38 @@ class BucketTensors:
     rows: Tensor
     table_ids: Tensor
     tables: Tensor
+
+
+def _check_tensors(spec: WeightSpec, tensors: tuple[Tensor, ...]) -> None:
+    """Refuse tensors that a kernel would read beyond the end of."""
+    fixed: list[tuple[int, ...]] = [(spec.rows,), (spec.rows,)]
+    if spec.is_dense:
+        fixed.append((spec.rows, spec.columns))
+        count = len(fixed)
+    else:
+        fixed.append((spec.groups, spec.sums, spec.rows))
+        count = 4 + sum(
+            1 + 2 * (not spec.is_ordered) + 2 * (bucket.tables > 0) for bucket in spec.buckets
+        )
+    shapes = [tuple(tensor.shape) for tensor in tensors]
+    if len(shapes) != count or shapes[: len(fixed)] != fixed:
+        raise ValueError(
+            f"Weights must be {count} tensors that begin with shapes {fixed}, "
+            f"not {len(shapes)} with {shapes[: len(fixed)]}"
+        )
+    devices = {tensor.device for tensor in tensors}
+    if len(devices) > 1:
+        raise ValueError(f"Weights must be on one device, not on {sorted(map(str, devices))}")
+    if spec.is_dense:
+        return
+    words = spec.buckets[0].words * spec.rows * spec.padded_columns // CHUNK
+    if shapes[3] not in ((spec.groups, spec.rows), (0, spec.rows)) or (
+        spec.is_ordered and shapes[4] != (words,)
+    ):
+        raise ValueError(
+            f"Offsets and words must have shapes {(spec.groups, spec.rows)} and {(words,)}, "
+            f"not {shapes[3]} and {shapes[4]}"
+        )
 
 
 def _row_sum(weights: npt.NDArray[np.int32]) -> int:

@@ -125,3 +125,16 @@ def test_formats_that_no_group_uses_need_no_bucket():
     packed = PackedWeights.words(matrix)
     assert packed.spec.is_ordered
     check(matrix)
+
+
+def test_tensors_are_those_of_the_specification():
+    packed = PackedWeights.words(random_matrix("int4", 4, 64, 16, seed=1))
+    with pytest.raises(ValueError, match=r"^Weights must be 5 tensors that begin with shapes"):
+        PackedWeights(packed.spec, packed.tensors[:-1])
+    dense = PackedWeights.dense(random_matrix("int4", 4, 64, 16, seed=1))
+    with pytest.raises(ValueError, match=r"^Weights must be 3 tensors that begin with shapes"):
+        PackedWeights(dense.spec, (*dense.tensors[:2], dense.tensors[2].T))
+    with pytest.raises(ValueError, match=r"^Offsets and words must have shapes \(4, 4\) and"):
+        PackedWeights(packed.spec, (*packed.tensors[:-1], packed.tensors[-1][1:]))
+    with pytest.raises(ValueError, match=r"^Weights must be on one device, not on \['cpu', 'meta'"):
+        PackedWeights(packed.spec, (*packed.tensors[:-1], packed.tensors[-1].to("meta")))
