@@ -6,6 +6,8 @@ from .backend import Backend, Progress
 from .backend_amaranth import AmaranthBackend
 from .backend_icarus import IcarusBackend
 from .backend_numpy import NumpyBackend
+from .backend_torch import TorchBackend
+from .backend_triton import TritonBackend
 from .backend_verilator import VerilatorBackend
 from .config import EngineConfig
 
@@ -16,6 +18,8 @@ BACKENDS: dict[str, Callable[[EngineConfig, Progress], Backend]] = {
     "icarus": IcarusBackend,
     "amaranth": AmaranthBackend,
     "numpy": NumpyBackend,
+    "torch": TorchBackend,
+    "triton": TritonBackend,
 }
 
 
@@ -27,7 +31,7 @@ def make_backend(name: str, config: EngineConfig, progress: Progress | None = No
     :exc:`ValueError`
         If there is none of that name.
     :exc:`ToolError`
-        If a program that it needs is missing or fails.
+        If a program or package that it needs is missing or fails.
     """
     if name not in BACKENDS:
         raise ValueError(f"Unknown back end {name!r}; known back ends: {', '.join(BACKENDS)}")

@@ -1,0 +1,75 @@
+"""Triton's kernels as a back end: on the GPU, or interpreted where there is none."""
+
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import numpy.typing as npt
+
+from ..formats import Numerics, PackedLayer, QuantizedMatrix
+from .backend import BackendRun, EngineError, Progress
+from .backend_torch import check_packages
+from .config import EngineConfig
+
+__all__ = ["TritonBackend"]
+
+
+class TritonBackend:
+    """The kernels of :mod:`lutra.gpu`.
+
+    Triton's interpreter has to be asked for before Triton is imported, and then it is there for the
+    whole process: so it gets one of its own.
+    """
+
+    def __init__(self, config: EngineConfig, progress: Progress) -> None:
+        check_packages("torch", "triton")
+        import torch  # takes seconds
+
+        self._numerics = config.parameters.numerics
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._interpreter: ProcessPoolExecutor | None = None
+        if self._device == "cpu":
+            progress("starting Triton's interpreter", 0.0)
+            self._interpreter = ProcessPoolExecutor(
+                max_workers=1,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_begin_interpreting,
+            )
+
+    def run(
+        self, matrix: QuantizedMatrix, x: npt.NDArray, *, packed: PackedLayer | None = None
+    ) -> BackendRun:
+        """Compute ``M`` tokens; see :class:`Backend`.
+
+        Raises
+        ------
+        :exc:`EngineError`
+            If the kernels do not take the layer.
+        """
+        if self._interpreter is None:
+            outputs = _compute(matrix, self._numerics, x, self._device)
+        else:
+            job = self._interpreter.submit(_compute, matrix, self._numerics, x, self._device)
+            outputs = job.result()
+        return BackendRun(outputs, None)
+
+
+def _begin_interpreting() -> None:
+    os.environ["TRITON_INTERPRET"] = "1"
+
+
+def _compute(matrix: QuantizedMatrix, numerics: Numerics, x: npt.NDArray, device: str) -> Any:
+    from ..gpu import PackedWeights, from_numpy, to_numpy
+    from ..gpu.launch import launch_matmul, launch_sums
+    from ..gpu.packing import why_not_packed
+
+    reason = why_not_packed(matrix)
+    if reason:
+        raise EngineError(f"The kernels do not take the layer: {reason}")
+    weights = PackedWeights.words(matrix).to(device)
+    tokens = from_numpy(x).to(device)
+    if numerics.output == "int":
+        total, exponent, _ = launch_sums(tokens, weights, numerics)
+        return to_numpy(total), to_numpy(exponent)
+    return to_numpy(launch_matmul(tokens, weights, numerics))
