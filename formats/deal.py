@@ -5,14 +5,16 @@ import numpy.typing as npt
 
 __all__ = ["deal_rows"]
 
-_EXCHANGES = 4  # for each lane, at most
+_EXCHANGES = 4  # at most, times the lanes, in the whole layer
 
 
 def deal_rows(work: npt.NDArray[np.int64], output_lanes: int) -> npt.NDArray[np.int64]:
     """Give each block's rows to lanes, the longest first, each to the lane that it fits best.
 
     That is the lane that has had least where the row has most: least by the sum over all measures
-    and tiles of the lane's work so far times the row's, with all tiles together as one more.
+    and tiles of the lane's work so far times the row's, with all tiles together as one more. Then
+    rows of the lane that has most are exchanged with others of their block, as far as that evens
+    lanes out.
 
     Parameters
     ----------

@@ -70,7 +70,7 @@ def pack(
 ) -> PackedLayer:
     """Pack a layer for an engine.
 
-    Rows of a block are dealt to lanes so that all lanes have as much to do as is possible.
+    Rows of a block are dealt to lanes so that all have as equally much to do as is possible.
 
     Parameters
     ----------
@@ -123,8 +123,8 @@ class _Packer:
         # Rows of padding take the last row's formats; whoever has them has nothing more to do.
         formats = self._pad_rows(ids[matrix.format_ids[:, self.groups]], like_last=True)
         code_widths = np.array([item.code_width for item in layout.members])
-        real = formats.reshape(-1, len(self.lengths))[: matrix.rows]
-        least = max((each[real] @ self.lengths).sum() for each in (code_widths, cycles))
+        of_rows = formats.reshape(-1, len(self.lengths))[: matrix.rows]
+        least = max((each[of_rows] @ self.lengths).sum() for each in (code_widths, cycles))
         self.useful_cycles = least / layout.lanes
         self.places = deal_rows(self._work(formats, cycles), layout.output_lanes)
         self.formats = self._records(self._dealt(formats))
@@ -305,12 +305,12 @@ class _Packer:
         words = np.diff(ends, axis=1, prepend=0)
         for count in range(tiles, 1, -1):
             padding = -tiles % count
-            shape = (len(ends), -1, count)
-            # No tile needs to wait for one that is not there.
-            padded = np.pad(words, ((0, 0), (0, padding)), constant_values=1 << 40)
-            spans = padded.reshape(shape).cumsum(axis=2)
+            exists = np.arange(tiles + padding).reshape(-1, count) < tiles
+            padded = np.pad(words, ((0, 0), (0, padding)))
+            spans = padded.reshape(len(ends), -1, count).cumsum(axis=2)
             needed, reached = spans.max(axis=0), spans.min(axis=0)
-            if (needed[:, :-2] <= reached[:, 1:-1] + self.layout.ahead).all():
+            enough = needed[:, :-2] <= reached[:, 1:-1] + self.layout.ahead
+            if (enough | ~exists[:, 2:]).all():
                 return count
         return 1
 

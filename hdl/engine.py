@@ -171,6 +171,7 @@ class Engine(wiring.Component):
             builder.finished.eq(finished),
             unpack.room.eq(every("room")),
             unpack.idle.eq(~some("busy")),
+            unpack.working.eq(some("working") | builder.working),
             unpack.unknown.eq(some("unknown")),
             unpack.cut_short.eq(some("cut_short")),
         ]

@@ -93,8 +93,10 @@ class Lane(wiring.Component):
         A record has a format or scale that is none.
     cut_short : :py:`Out(1)`
         A span has ended before the lane's last record of it.
+    working : :py:`Out(1)`
+        Anything moves: a word is taken, a slice waits for its turn, or a step is under way.
     busy : :py:`Out(1)`
-        Anything is under way.
+        Anything is under way, or words are still to come.
     drain : :py:`In(1)`
         Read ``drain_row``: its sums, scale and place are out from the next cycle on.
     drain_row : :py:`In(row_address_width)`
@@ -118,6 +120,7 @@ class Lane(wiring.Component):
     release: Signal
     unknown: Signal
     cut_short: Signal
+    working: Signal
     busy: Signal
     drain: Signal
     drain_row: Signal
@@ -141,6 +144,7 @@ class Lane(wiring.Component):
             "release": In(2),
             "unknown": Out(1),
             "cut_short": Out(1),
+            "working": Out(1),
             "busy": Out(1),
             "drain": In(1),
             "drain_row": In(parameters.row_address_width),
@@ -174,6 +178,7 @@ class Lane(wiring.Component):
         at_scale = delay(lane, scale, schedule.scale, name="scale").as_signed()
         row = delay(lane, due.slice.row, schedule.prepare, name="prepare_row")
         latency = parameters.multiply_latency
+        under_way = Signal()
         lane.d.comb += [
             rows.prepare_row.eq(row),
             rows.row.eq(delay(lane, row, 1, name="row")),
@@ -182,9 +187,9 @@ class Lane(wiring.Component):
             rows.drain.eq(self.drain),
             rows.drain_row.eq(self.drain_row),
             self.drained.sums.eq(rows.drained),
-            self.busy.eq(
-                ~reader.done | reader.slice_valid | sequencer.occupied | Cat(stages[1:]).any()
-            ),
+            under_way.eq(reader.slice_valid | sequencer.occupied | Cat(stages[1:]).any()),
+            self.working.eq(reader.taking | under_way),
+            self.busy.eq(~reader.done | under_way),
         ]
         for token in range(parameters.tokens):
             lane.submodules[f"multiply_{token}"] = multiply = multiply_for(parameters)

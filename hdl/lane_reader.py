@@ -76,6 +76,8 @@ class LaneReader(wiring.Component):
         Its record's.
     unknown : :py:`Out(1)`
         The record at hand names no format, or the one scale that has no negative.
+    taking : :py:`Out(1)`
+        A word is taken out of the queue.
     done : :py:`Out(1)`
         No record is left.
     cut_short : :py:`Out(1)`
@@ -96,6 +98,7 @@ class LaneReader(wiring.Component):
     codes: data.View
     header: data.View
     unknown: Signal
+    taking: Signal
     done: Signal
     cut_short: Signal
 
@@ -117,6 +120,7 @@ class LaneReader(wiring.Component):
             "codes": Out(data.ArrayLayout(layout.width, layout.max_code_width)),
             "header": Out(header_layout(layout)),
             "unknown": Out(1),
+            "taking": Out(1),
             "done": Out(1),
             "cut_short": Out(1),
         })
@@ -134,6 +138,7 @@ class LaneReader(wiring.Component):
             words.w_en.eq(self.push),
             self.room.eq(words.w_rdy),
             words.r_en.eq(self._take),
+            self.taking.eq(self._take),
             self.cut_short.eq(self._take & ends_span & ~self._may_end),
         ]
         # Steps may go on in a bank whose slices are all collected: it is not ready once more.

@@ -27,6 +27,8 @@ class TileBuilder(wiring.Component):
     -------
     occupied : :py:`Out(1)`
         Whether any tile is being written or kept.
+    working : :py:`Out(1)`
+        Whether one is being written.
     token_ready : :py:`In(1)`
         The activation stores have a vector for each token.
     tokens : :py:`In(data.ArrayLayout(token_layout(parameters), tokens))`
@@ -46,6 +48,7 @@ class TileBuilder(wiring.Component):
     """
 
     occupied: Signal
+    working: Signal
     token_ready: Signal
     tokens: data.View
     release: Signal
@@ -64,6 +67,7 @@ class TileBuilder(wiring.Component):
         aligned = data.ArrayLayout(signed(parameters.numerics.aligned_width), parameters.act_lanes)
         super().__init__({
             "occupied": Out(1),
+            "working": Out(1),
             "token_ready": In(1),
             "tokens": In(tokens),
             "release": Out(1),
@@ -89,6 +93,7 @@ class TileBuilder(wiring.Component):
         loaded = self._slice_sums(m)
         written = self._write(m, held, writing)
         free = self._keep_banks(m, bank, start, built)
+        m.d.comb += self.working.eq(1)
         m.d.comb += self.read_beat.eq(beat)
         m.d.comb += self.write.slice.eq(address)
 
@@ -96,6 +101,7 @@ class TileBuilder(wiring.Component):
         tile_ends = token_ends | (slice_index == parameters.layout.tile_slices - 1)
         with m.FSM():
             with m.State("IDLE"):
+                m.d.comb += self.working.eq(0)
                 with m.If(self.token_ready & free):
                     m.d.comb += start.eq(1)
                     m.next = "READ"

@@ -20,7 +20,10 @@ from .lane_reader import program_layout
 from .parameters import EngineParameters
 from .status import Error
 
-__all__ = ["Unpack", "weight_layout"]
+__all__ = ["WAITING_CYCLES", "Unpack", "weight_layout"]
+
+WAITING_CYCLES = 16
+"""Cycles in which nothing moves, after which nothing will: more than any hand-over takes."""
 
 
 def weight_layout(parameters: EngineParameters) -> data.StructLayout:
@@ -60,6 +63,8 @@ class Unpack(wiring.Component):
         For all lanes: the layer's codebooks. There is none without such formats.
     idle : :py:`In(1)`
         Nothing is under way in any lane.
+    working : :py:`In(1)`
+        Something moves in a lane, or activations are being written for them.
     unknown : :py:`In(1)`
         Some lane found a format or scale that is none.
     cut_short : :py:`In(1)`
@@ -95,6 +100,7 @@ class Unpack(wiring.Component):
     program: data.View
     codebooks: data.View
     idle: Signal
+    working: Signal
     unknown: Signal
     cut_short: Signal
     rows_free: Signal
@@ -122,6 +128,7 @@ class Unpack(wiring.Component):
             "program": Out(program_layout(parameters)),
             **codebooks_member(parameters, Out),
             "idle": In(1),
+            "working": In(1),
             "unknown": In(1),
             "cut_short": In(1),
             "rows_free": In(2),
@@ -300,6 +307,7 @@ class Unpack(wiring.Component):
             m.d.sync += self._beats.eq(span.beats)
             m.next = "WORDS"
         with m.State("WORDS"):
+            self._notice_waiting(m)
             m.d.comb += [
                 self.i.ready.eq(self.room),
                 self.push.eq(self._take),
@@ -328,6 +336,15 @@ class Unpack(wiring.Component):
                 m.d.sync += self.row_bank.eq(~self.row_bank)
                 m.d.sync += self._bank.eq(self._bank ^ self._layer.tiles[0])
                 m.next = "LAYER"
+
+    def _notice_waiting(self, m: Module) -> None:
+        """Notice lanes that wait for each other: one for words, one for that one's activations."""
+        waits = Signal()
+        cycles = Signal(range(WAITING_CYCLES))
+        m.d.comb += waits.eq(~self.room & ~self.working)
+        m.d.sync += cycles.eq(Mux(waits, cycles + 1, 0))
+        with m.If(waits & (cycles == WAITING_CYCLES - 1)):
+            m.d.comb += self._found.eq(Error.LENGTH)
 
     def _check_tokens(self, m: Module) -> None:
         """Hold the layer against its activations."""

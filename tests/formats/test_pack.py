@@ -565,6 +565,14 @@ def test_lanes_that_drift_apart_are_filled_up(ahead):
     assert (padding == 0) == (packed.span_tiles == 8)
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_a_last_span_that_is_short(seed):
+    """Nothing is asked of the last two tiles of it either, however few it has."""
+    layout = _layout(("int2", "int8"), lanes=2, tile_slices=1, group_sizes=(16,), ahead=2)
+    matrix = random_matrix(layout.members, 2, 16 * 8, 16, seed=seed)
+    _check(matrix, layout)
+
+
 def test_two_tiles_are_always_a_span():
     layout = _layout(("int2", "int8"), lanes=4, ahead=2)
     matrix = _uneven(32, 7, layout, lambda row, tile: row % 4 == tile % 2)

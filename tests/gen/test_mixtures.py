@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lutra.formats import CATALOG, Numerics, StreamLayout
+from lutra.formats.layout import FRAME_BEATS
 from lutra.gen import (
     EngineConfig,
     compare_layer,
@@ -212,17 +213,21 @@ def columns_of(widths, rows, seed):
 @pytest.mark.parametrize("mean", [3, 4, 5, 6])
 def test_a_mean_of_n_bits_costs_the_cycles_of_n_bits(mean):
     """SliM-LLM's promise: as many groups with a bit less as with a bit more."""
-    config = mixture_config("lut", 4, max_rows=64, max_columns=1024)
+    config = mixture_config("lut", 4, max_rows=256, max_columns=1024)
     backend = make_backend("verilator", config)
     x = random_tokens(config.parameters.numerics, 2, 1024, seed=2)
     mixed = [mean, mean + 1, mean - 1, mean, mean - 1, mean + 1, mean, mean]
     seen = [
-        compare_layer("l", columns_of(widths, 64, seed), x, config=config, backend=backend)
+        compare_layer("l", columns_of(widths, 256, seed), x, config=config, backend=backend)
         for seed, widths in enumerate(([mean] * 8, mixed))
     ]
     assert [item.mismatches for item in seen] == [0, 0]
     assert seen[0].cycles == seen[1].cycles == seen[1].predicted_cycles
-    assert seen[0].stream_bits == seen[1].stream_bits
+    assert (
+        seen[0].stream_bits
+        == seen[1].stream_bits
+        > FRAME_BEATS * config.parameters.layout.beat_width
+    )
 
 
 @pytest.mark.parametrize("lanes", [8, 16])

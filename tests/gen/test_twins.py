@@ -85,5 +85,5 @@ def test_a_layer_that_no_kernel_takes(name, mini, backend):
         scale_width=8,
     )
     x = random_tokens(Numerics(), 1, 16, seed=1)
-    with pytest.raises(EngineError, match="^The kernels do not take the layer: "):
+    with pytest.raises(EngineError, match=r"^The kernels do not take the layer: "):
         backend(name).run(matrix, x)

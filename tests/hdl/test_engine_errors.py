@@ -672,6 +672,27 @@ def test_padding_is_ignored(hdl, case):
     trial.bench.script(script)
 
 
+@pytest.mark.parametrize("tokens", [1, 2])
+def test_a_span_that_is_too_long(hdl, tokens):
+    """Lanes wait for each other's words and activations: an error, and not for ever."""
+    trial = Trial(hdl, tokens=tokens)
+    layout = trial.bench.parameters.layout
+    # Five tiles, of which one lane has the first three wide, and the others the last two.
+    matrix = random_matrix(layout.members, 4, 80, 16, seed=1)
+    ids = [[5, 5, 5, 4, 4] if row == 0 else [4, 4, 4, 5, 5] for row in range(4)]
+    matrix = dataclasses.replace(
+        matrix,
+        codes=matrix.codes & 3,
+        format_ids=np.array(ids, dtype=np.uint8),
+        zeros=np.zeros_like(matrix.zeros),
+    )
+    assert Stream(layout, matrix).packed.span_tiles == 2
+    packer = sys.modules[pack.__module__]._Packer
+    with patch.object(packer, "_span_tiles", lambda _, ends: ends.shape[1]):
+        beats = Stream(layout, matrix).payloads()
+    trial.run([("too long", beats, trial.vector(80), Error.LENGTH)])
+
+
 def test_busy(hdl):
     """From the first beat of anything to the last output; after an error, while outputs come."""
     trial = Trial(hdl)

@@ -26,6 +26,12 @@ SHAPES = {
         {"lanes": 4, "width": 16, "group_sizes": (16, 32), "output_lanes": 2},
         (9, 40, 16),
     ),
+    # Narrow where it could be wide: a flipped format makes lanes wait for each other.
+    "one long span": (
+        ("int2", "int8"),
+        {"lanes": 4, "width": 8, "tile_slices": 4, "ahead": 2, "group_sizes": (32,)},
+        (4, 320, 32, "int2"),
+    ),
 }
 
 
@@ -33,12 +39,15 @@ class Target:
     """A compiled engine, one layer, and what two tokens give."""
 
     def __init__(self, hdl, formats, changes, shape):
+        rows, columns, group_size, *name = shape
+        changes = {"max_columns": max(80, columns), **changes}
         parameters = hdl.parameters(formats, Numerics(act_width=8), **changes)
         config = EngineConfig(name="lutra_fuzz", parameters=parameters)
         self.emulator = Emulator(generate_verilog(config), top=config.name)
         self.interface = config.interface
         self.layout = parameters.layout
-        self.matrix = random_matrix(parameters.layout.members, *shape, seed=1)
+        members = [item for item in self.layout.members if item.name in (name or [item.name])]
+        self.matrix = random_matrix(members, rows, columns, group_size, seed=1)
         tokens = adversarial_tokens(parameters.numerics, self.matrix.columns, seed=3)
         batch = np.stack([tokens["random"], tokens["cancelling"]])
         self.x = self.interface.activations(batch)

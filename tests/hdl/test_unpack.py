@@ -9,7 +9,7 @@ from amaranth import Value
 from lutra.formats.layout import FRAME_BEATS
 from lutra.hdl import Error
 from lutra.hdl.lane import row_fill_layout
-from lutra.hdl.unpack import Unpack, weight_layout
+from lutra.hdl.unpack import WAITING_CYCLES, Unpack, weight_layout
 from lutra.sim import random_matrix
 from lutra.sim.handshake import Source, StallPattern
 
@@ -68,6 +68,7 @@ class Lanes:
         ctx, dut = self.ctx, self.dut
         ctx.set(dut.room, self.rng.random() >= self.chance)
         ctx.set(dut.idle, self.working == 0)
+        ctx.set(dut.working, 1)
         ctx.set(dut.filled, self.rng.getrandbits(2) if self.chance else 0b11)
 
     def observe(self):
@@ -85,7 +86,7 @@ SHAPES = [
     (2, 1, 24, 9, 70, 24),
     (1, 1, 32, 5, 100, 32),
     (8, 1, 64, 17, 130, 64),
-    (4, 1, 8, 4, 3000, 8),  # several frames
+    (1, 1, 32, 9, 3000, 32),  # a span of several frames
 ]
 
 
@@ -110,6 +111,9 @@ def test_every_beat(hdl, shape, chance):
     bench = hdl.EngineBench(parameters, engine=object())
     matrix = random_matrix(layout.members, rows, columns, group_size, seed=1)
     packed = parameters.pack(matrix)
+    if lanes == 1 and columns == 3000:
+        assert len(packed.beats) > FRAME_BEATS
+        assert packed.span_tiles * layout.tile_columns >= columns
     source = Source(bench.w(packed) * 3, StallPattern(chance, 3))
     tiles = -(-columns // layout.tile_columns)
     spans = -(-tiles // packed.span_tiles)
@@ -273,3 +277,47 @@ def test_layouts(hdl):
     assert fill["scale"].width == 4
     assert fill["row"].width == 3
     assert fill["place"].width == 2  # one of four blocks
+
+
+@pytest.mark.parametrize("what", ["room", "work", "neither"])
+def test_lanes_that_wait_for_each_other(hdl, what):
+    """No room and nothing that moves, for long enough, is a span that is longer than it may be."""
+    parameters = hdl.parameters(("int3",), group_sizes=(8,))
+    dut = Unpack(parameters=parameters)
+    matrix = random_matrix("int3", 3, 24, 8, seed=1)
+    bench = hdl.EngineBench(parameters, engine=object())
+    beats = bench.w(parameters.pack(matrix))
+    beats_of_tokens = {"beats": 6}
+
+    async def script(ctx):
+        ctx.set(dut.rows_free, 0b11)
+        ctx.set(dut.filled, 0b11)
+        ctx.set(dut.room, 1)
+        ctx.set(dut.working, 1)
+        ctx.set(dut.kept_tokens, [[beats_of_tokens]] * 2)
+        ctx.set(dut.i.valid, 1)
+        pushed = 0
+        while not pushed:
+            ctx.set(Value.cast(dut.i.payload), beats[0])
+            pushed, taken = ctx.get(dut.push), ctx.get(dut.i.ready)
+            await ctx.tick()
+            if taken:
+                beats.pop(0)
+        ctx.set(Value.cast(dut.i.payload), beats[0])
+        for _ in range(3):  # short waits are no errors
+            ctx.set(dut.room, 0)
+            ctx.set(dut.working, 0)
+            for _ in range(WAITING_CYCLES - 1):
+                await ctx.tick()
+                assert Error(ctx.get(dut.error)) == Error.NONE
+            ctx.set(dut.working, 1)
+            await ctx.tick()
+        ctx.set(dut.room, what == "room")
+        ctx.set(dut.working, what == "work")
+        ctx.set(dut.i.valid, 0)
+        for _ in range(WAITING_CYCLES):
+            assert Error(ctx.get(dut.error)) == Error.NONE
+            await ctx.tick()
+        assert Error(ctx.get(dut.error)) == (Error.LENGTH if what == "neither" else Error.NONE)
+
+    hdl.simulate(dut, script)
