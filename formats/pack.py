@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from .codebook import CodebookFormat
 from .deal import deal_rows
+from .header_batches import header_batches
 from .lane_order import lane_order
 from .layout import (
     FRAME_BEATS,
@@ -348,8 +349,12 @@ class _Packer:
         tile = self.starts[self.segment] // layout.tile_slices
         last_records = np.append(np.flatnonzero(np.diff(tile)), records[-1])
         ends = (code_words + batch_words).cumsum(axis=1)[:, last_records]
+        zeros = self._records(self._dealt(self._pad_rows(self.matrix.zeros[:, self.groups])))
+        scales = self._records(self._dealt(self._pad_rows(self.matrix.scales[:, self.groups])))
         words = []
-        for lane, batches in enumerate(self._header_batches()):
+        for lane, batches in enumerate(
+            header_batches(layout, self.formats, self.order, scales, zeros)
+        ):
             order = np.concatenate([
                 np.repeat(records * 2, batch_words[lane]),
                 np.repeat(records * 2 + 1, code_words[lane]),
@@ -378,50 +383,3 @@ class _Packer:
         slices = self.starts[self.segment][record] + np.arange(len(record)) - first[record]
         used = np.arange(layout.max_code_width) < code_widths[record][:, None]
         return words[self.block[record], slices][used]
-
-    def _header_batches(self) -> Iterator[_Bytes]:
-        """Yield the words of all header batches of each lane, ``(words, width / 8)``."""
-        layout = self.layout
-        slot_width, (batch_beats, _) = layout.slot_width, layout.batch_shape
-        headers = self._headers()
-        slots = np.array(layout.header_slots)[self.formats]
-        for lane, taken in enumerate(slots):
-            batch, slot = self.order.batch[lane], self.order.slot[lane]
-            room = np.zeros((batch[-1] + 1, batch_beats * layout.width), dtype=np.uint8)
-            self._announce(room, lane, taken)
-            for part in range(layout.max_slots):
-                has = taken > part
-                bits = headers[lane, has, part * slot_width : (part + 1) * slot_width]
-                columns = (slot[has] + part)[:, None] * slot_width + np.arange(slot_width)
-                room[batch[has, None], columns] = bits
-            packed = np.packbits(room, axis=-1, bitorder="little")
-            yield packed.reshape(-1, layout.width // 8)
-
-    def _announce(self, room: _Bytes, lane: int, taken: npt.NDArray[np.int64]) -> None:
-        """Put the format of a header that did not fit where it would have begun."""
-        layout = self.layout
-        batch, after = self.order.batch[lane], self.order.slot[lane] + taken
-        last = np.flatnonzero(np.diff(batch) & (after[:-1] < layout.batch_shape[1]))
-        columns = after[last, None] * layout.slot_width + np.arange(layout.format_width)
-        formats = self.formats[lane, last + 1, None]
-        room[batch[last, None], columns] = formats >> np.arange(layout.format_width) & 1
-
-    def _headers(self) -> npt.NDArray[np.uint8]:
-        """Bits of every record's header, ``(lanes, records, bits of the most slots)``."""
-        layout = self.layout
-        zeros = self._records(self._dealt(self._pad_rows(self.matrix.zeros[:, self.groups])))
-        scales = self._records(self._dealt(self._pad_rows(self.matrix.scales[:, self.groups])))
-        bits = np.zeros((*zeros.shape, layout.max_slots * layout.slot_width), dtype=np.uint8)
-        for number, item in enumerate(layout.members):
-            own = self.formats == number
-            if not own.any():
-                continue
-            values = {"format": self.formats[own], "zero": zeros[own]}
-            for index in range(item.scale_count):
-                values[f"scale_{index}"] = scales[own, index]
-            position = 0
-            for name, width in layout.record_header(item).items():
-                value = values[name].astype(np.int64)[:, None] >> np.arange(width) & 1
-                bits[own, position : position + width] = value
-                position += width
-        return bits
