@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from .dtypes import dtype_name
+from .gradient import without_gradient
 from .outputs import with_one_nan
 
 __all__ = ["add_bias", "scale_tokens"]
@@ -28,7 +29,8 @@ def scale_tokens(y: Tensor, token_scales: Tensor) -> Tensor:
         If a type or shape is not as stated.
     """
     _check(y, token_scales, "Token scales", y.shape[:1])
-    return with_one_nan(y * token_scales[:, None], "float32")
+    result = with_one_nan(y * token_scales[:, None], "float32")
+    return without_gradient(result, y, token_scales)
 
 
 def add_bias(y: Tensor, bias: Tensor) -> Tensor:
@@ -50,7 +52,7 @@ def add_bias(y: Tensor, bias: Tensor) -> Tensor:
         If a type or shape is not as stated.
     """
     _check(y, bias, "Bias", y.shape[1:])
-    return with_one_nan(y + bias, "float32")
+    return without_gradient(with_one_nan(y + bias, "float32"), y, bias)
 
 
 def _check(y: Tensor, factors: Tensor, name: str, shape: torch.Size) -> None:

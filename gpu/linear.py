@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..formats import Numerics, QuantizedMatrix
 from .activations import check_finite
 from .dtypes import DTYPES, dtype_name
+from .gradient import without_gradient
 from .host import add_bias, scale_tokens
 from .op import check_sum_width, matmul, sums
 from .outputs import with_one_nan
@@ -23,7 +24,8 @@ class Linear(nn.Module):
 
     The packed weights are derived from the matrix when the module is made and again when it moves
     to another kind of device. They are neither parameters nor part of the ``state_dict``, and
-    changing the module's type (``half()``) does not touch them; there is no gradient.
+    changing the module's type (``half()``) does not touch them. There is no gradient: going
+    backward through an output is a :exc:`RuntimeError`.
 
     Parameters
     ----------
@@ -129,18 +131,19 @@ class Linear(nn.Module):
         :exc:`ValueError`
             If types, shapes or devices do not go together, or ``check`` finds something.
         """
-        tokens = self._tokens(x)
+        tokens = self._tokens(x.detach())
         output = self.numerics.output
         if self._bias is None and token_scales is None:
             y = matmul(tokens, self.packed, self.numerics)
         else:
             y = matmul(tokens, self.packed, replace(self.numerics, output="float32"))
             if token_scales is not None:
-                y = scale_tokens(y, token_scales.reshape(-1))
+                y = scale_tokens(y, token_scales.detach().reshape(-1))
             if self._bias is not None:
                 y = add_bias(y, self._bias)
             y = with_one_nan(y.to(DTYPES[output]), output)
-        return y.reshape(*x.shape[:-1], self.out_features)
+        y = y.reshape(*x.shape[:-1], self.out_features)
+        return without_gradient(y, x, token_scales)
 
     def sums(self, x: Tensor, exponent: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return the exact sums before any scale; see :func:`sums`.

@@ -148,6 +148,32 @@ def test_compiles_whole():
     assert torch.equal(compiled(x), model(x))
 
 
+@pytest.mark.parametrize("bias", [None, torch.ones(5)])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_gradient_is_refused_and_not_dropped(bias, compiled):
+    layer = Linear(random_matrix("int4", 5, 64, 32, seed=1), bias=bias)
+    run = torch.compile(layer, backend="aot_eager", fullgraph=True) if compiled else layer
+    x = torch.randn(2, 3, 64, generator=torch.Generator().manual_seed(1)).half()
+    expected = layer(x)
+    assert not expected.requires_grad
+    x.requires_grad_()
+    y = run(x)
+    assert torch.equal(y, expected)
+    with pytest.raises(RuntimeError, match=r"There is no gradient through a quantised layer of "):
+        (2 * y).sum().backward()
+    with torch.no_grad():
+        assert not run(x).requires_grad
+
+
+def test_token_scales_have_no_gradient_either():
+    layer = Linear(
+        random_matrix("int4", 5, 64, 32, seed=1), Numerics(activation="int8", act_width=8)
+    )
+    scales = torch.ones(2, requires_grad=True)
+    with pytest.raises(RuntimeError, match=r"There is no gradient through a quantised layer of "):
+        layer(torch.ones(2, 64, dtype=torch.int8), scales).sum().backward()
+
+
 def test_repr_names_the_path():
     text = repr(Linear(random_matrix("bitmod4", 5, 64, 32, seed=1)))
     for part in (

@@ -117,3 +117,12 @@ def test_host_steps_refuse(step, name):
         step(y, torch.zeros(3))
     with pytest.raises(ValueError, match=r"^Outputs must be a matrix of float32, not float16 of"):
         step(y.half(), torch.zeros(2))
+
+
+@pytest.mark.parametrize("step", [scale_tokens, add_bias])
+def test_host_steps_have_no_gradient(step):
+    factors = torch.ones(2, requires_grad=True)
+    for y in (torch.zeros(2, 2), torch.zeros(2, 2, requires_grad=True)):
+        with pytest.raises(RuntimeError, match=r"There is no gradient through"):
+            step(y, factors).sum().backward()
+    assert not step(torch.zeros(2, 2), factors.detach()).requires_grad
