@@ -13,6 +13,11 @@ from .linear import Linear
 
 __all__ = ["LayerFile", "PatchReport", "patch"]
 
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+# Modules that do not only call their linear layers.
+_READERS = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
+
 
 class LayerFile(Protocol):
     """What :func:`patch` needs of a model file; :class:`lutra.quant.ModelFile` has it."""
@@ -85,62 +90,99 @@ def patch(
     Raises
     ------
     :exc:`ValueError`
-        If the file is damaged.
+        If the file is damaged; the model is left as it was.
     """
+    modules = _by_name(model)
+    found = [(name, module) for name, module in modules.items() if isinstance(module, nn.Linear)]
     layers = set(model_file.layers)
+    made: dict[int, tuple[str, Linear]] = {}  # by module, which a model may use under many names
+    reasons: dict[str, str] = {}
+    for name, module in found:
+        if name not in layers:
+            continue
+        if id(module) in made:
+            first = made[id(module)][0]
+            reasons[name] = f"it is the same module as {first}, but the file has both"
+            continue
+        parents = [_parent(modules, other) for other, same in found if same is module]
+        result = _try(name, module, parents, model_file, numerics, cast, check)
+        if isinstance(result, Linear):
+            made[id(module)] = (name, result)
+        else:
+            reasons[name] = result
+    # Only now, so that a damaged file leaves the model as it was.
+    for name, module in found:
+        if id(module) in made and name not in reasons:
+            setattr(_parent(modules, name), name.rpartition(".")[2], made[id(module)][1])
     replaced: dict[str, Linear] = {}
     skipped: dict[str, str] = {}
-    made: dict[int, tuple[str, Linear]] = {}  # layers that a model uses under several names
-    found = [
-        (name, module)
-        for name, module in model.named_modules(remove_duplicate=False)
-        if isinstance(module, nn.Linear)
-    ]
-    for name, module in found:
-        if id(module) in made:
-            first, layer = made[id(module)]
-            if name in layers:
-                skipped[name] = f"it is the same module as {first}, but the file has both"
-                continue
-        elif reason := _why_not(name, module, layers, numerics):
-            skipped[name] = reason
-            continue
+    after = _by_name(model)
+    for name, _ in found:
+        # By what is there: parts of a model that have several names are replaced under all.
+        layer = after[name]
+        if isinstance(layer, Linear):
+            replaced[name] = layer
         else:
-            matrix = model_file.layer(name)
-            if reason := _mismatch(module, matrix):
-                skipped[name] = reason
-                continue
-            try:
-                layer = _make(module, matrix, numerics or _own_numerics(module), cast, check)
-            except ValueError as error:
-                skipped[name] = str(error)
-                continue
-            made[id(module)] = (name, layer)
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, layer)
-        replaced[name] = layer
+            skipped[name] = reasons.get(name, "the model file has no layer of this name")
+    used = {name for name, _ in made.values()}
     unused = {
-        name: skipped.get(name, "the model has no linear layer of this name")
+        name: reasons.get(name, "the model has no linear layer of this name")
         for name in model_file.layers
-        if name not in replaced
+        if name not in used
     }
     return PatchReport(replaced, skipped, unused)
 
 
-def _why_not(name: str, module: nn.Linear, layers: set[str], numerics: Numerics | None) -> str:
-    if name not in layers:
-        return "the model file has no layer of this name"
+def _by_name(model: nn.Module) -> dict[str, nn.Module]:
+    return dict(model.named_modules(remove_duplicate=False))
+
+
+def _parent(modules: dict[str, nn.Module], name: str) -> nn.Module:
+    return modules[name.rpartition(".")[0]]
+
+
+def _try(
+    name: str,
+    module: nn.Linear,
+    parents: Sequence[nn.Module],
+    model_file: LayerFile,
+    numerics: Numerics | None,
+    cast: bool,
+    check: bool,
+) -> Linear | str:
+    """Make a layer for a module, or say why not."""
+    if reason := _why_not(name, module, numerics) or _why_not_below(parents):
+        return reason
+    matrix = model_file.layer(name)
+    if reason := _mismatch(module, matrix):
+        return reason
+    try:
+        return _make(module, matrix, numerics or _own_numerics(module), cast, check)
+    except ValueError as error:
+        return str(error)
+
+
+def _why_not(name: str, module: nn.Linear, numerics: Numerics | None) -> str:
     if not name:
         return "it is the model itself, which has nothing to be replaced in; make a Linear of it"
     if type(module) is not nn.Linear:
         return f"it is a {type(module).__name__}, whose behaviour may differ from nn.Linear's"
-    if module._forward_hooks or module._forward_pre_hooks:
-        return "it has forward hooks, which would be lost"
+    if "forward" in vars(module):
+        return "its forward has been replaced, which would be lost"
+    if any(getattr(module, hooks) for hooks in _HOOKS):
+        return "it has hooks, which would be lost"
     if numerics is None and dtype_name(module.weight.dtype) not in BIT_DTYPES:
         return (
             f"its weights are {dtype_name(module.weight.dtype)}; "
             f"give numerics for types other than {', '.join(BIT_DTYPES)}"
         )
+    return ""
+
+
+def _why_not_below(parents: Sequence[nn.Module]) -> str:
+    for parent in parents:
+        if isinstance(parent, _READERS):
+            return f"it is a part of a {type(parent).__name__}, which reads its weights itself"
     return ""
 
 
@@ -150,6 +192,8 @@ def _mismatch(module: nn.Linear, matrix: QuantizedMatrix) -> str:
         return f"its weights have shape {shape}, and those of the model file {found}"
     if module.bias is None and matrix.bias is not None:
         return "it has no bias, and the layer of the model file has one"
+    if module.bias is not None and matrix.bias is None and module.bias.is_meta:
+        return "its bias is on the meta device, and the layer of the model file has none"
     return ""
 
 

@@ -116,14 +116,79 @@ def test_names_of_one_module_with_two_layers():
     assert report.skipped[name].startswith("it is the same module as ")
 
 
-def test_the_model_itself_and_hooks():
+def test_a_block_with_two_names():
+    block = nn.ModuleDict({"fc": nn.Linear(8, 8, bias=False)})
+    model = nn.ModuleDict({"a": block, "b": block})
+    report = patch(model, Layers(b__fc=matrix(8, 8)))
+    assert list(report.replaced) == ["a.fc", "b.fc"]
+    assert block["fc"] is report.replaced["a.fc"] is report.replaced["b.fc"]
+    assert not report.skipped
+    assert not report.unused
+    block["fc"] = nn.Linear(8, 8, bias=False)
+    report = patch(model, Layers(b__fc=matrix(8, 8), a__fc=matrix(8, 8)))
+    assert list(report.replaced) == ["a.fc", "b.fc"]
+    assert not report.skipped
+    assert report.unused == {"b.fc": "it is the same module as a.fc, but the file has both"}
+
+
+def test_a_later_name_is_the_file_s():
+    linear = nn.Linear(8, 8, bias=False)
+    model = nn.ModuleDict({"a": linear, "b": linear})
+    report = patch(model, Layers(b=matrix(8, 8)))
+    assert list(report.replaced) == ["a", "b"]
+    assert model["a"] is model["b"] is report.replaced["b"]
+
+
+def test_a_model_without_values():
+    model = Model().to("meta")
+    report = patch(model, Layers(block__0=matrix(8, 8), up=matrix(8, 16)))
+    assert list(report.replaced) == ["block.0", "again"]
+    reason = "its bias is on the meta device, and the layer of the model file has none"
+    assert report.skipped["up"] == report.unused["up"] == reason
+    report = patch(model, Layers(up=matrix(8, 16, bias=True)))
+    assert report.replaced["up"](torch.zeros(1, 16, device="meta")).shape == (1, 8)
+
+
+def test_the_model_itself():
     linear = nn.Linear(4, 4)
     report = patch(linear, Layers(**{"": matrix(4, 4)}))
     assert report.skipped[""].startswith("it is the model itself")
+
+
+@pytest.mark.parametrize(
+    "register",
+    [
+        "register_forward_hook",
+        "register_forward_pre_hook",
+        "register_full_backward_hook",
+        "register_full_backward_pre_hook",
+    ],
+)
+def test_hooks_are_not_lost(register):
     model = Model()
-    model.up.register_forward_hook(lambda *_: None)
+    getattr(model.up, register)(lambda *_: None)
     report = patch(model, Layers(up=matrix(8, 16)))
-    assert report.skipped["up"] == "it has forward hooks, which would be lost"
+    assert report.skipped["up"] == "it has hooks, which would be lost"
+    assert type(model.up) is nn.Linear
+
+
+def test_a_replaced_forward_is_not_lost():
+    model = Model()
+    model.up.forward = torch.sin
+    report = patch(model, Layers(up=matrix(8, 16)))
+    assert report.skipped["up"] == "its forward has been replaced, which would be lost"
+    assert type(model.up) is nn.Linear
+
+
+def test_parts_of_modules_that_read_weights():
+    model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    nest = nn.ModuleDict({"a": model.linear2, "layer": model})
+    file = Layers(layer__linear1=matrix(16, 8), a=matrix(8, 16), layer__self_attn__out_proj=None)
+    report = patch(nest, file)
+    assert not report.replaced
+    reason = "it is a part of a TransformerEncoderLayer, which reads its weights itself"
+    assert report.skipped["layer.linear1"] == report.skipped["a"] == reason
+    assert report.skipped["layer.self_attn.out_proj"].startswith("it is a NonDynamically")
 
 
 def test_too_wide_a_layer_is_reported():
@@ -147,6 +212,20 @@ def test_a_damaged_file_is_an_error(tmp_path):
     path.write_bytes(raw)
     with pytest.raises(FileError, match="Row scales must be finite"):
         patch(Model(), ModelFile(path))
+
+
+def test_a_damaged_layer_leaves_the_model_as_it_was():
+    class Damaged(Layers):
+        def layer(self, name):
+            if name == "block.2":
+                raise FileError("It is damaged")
+            return super().layer(name)
+
+    model = Model()
+    before = list(model.modules())
+    with pytest.raises(FileError):
+        patch(model, Damaged(up=matrix(8, 16), block__0=matrix(8, 8), block__2=matrix(4, 8)))
+    assert list(model.modules()) == before
 
 
 def test_tokens_of_a_patched_layer():
