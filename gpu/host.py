@@ -1,4 +1,9 @@
-"""Section 5 of the arithmetic contract in torch: float32 steps of the host after a product."""
+"""Section 5 of the arithmetic contract in torch: float32 steps of the host after a product.
+
+A processor takes them in float64, where a product of two float32 numbers is exact and rounding a
+sum of two twice is as rounding it once: there are no subnormals for it to flush, as
+:func:`torch.set_flush_denormal` has it do.
+"""
 
 import torch
 from torch import Tensor
@@ -6,6 +11,7 @@ from torch import Tensor
 from .dtypes import dtype_name
 from .gradient import without_gradient
 from .outputs import with_one_nan
+from .rounding import narrow, widen
 
 __all__ = ["add_bias", "scale_tokens"]
 
@@ -29,8 +35,9 @@ def scale_tokens(y: Tensor, token_scales: Tensor) -> Tensor:
         If a type or shape is not as stated.
     """
     _check(y, token_scales, "Token scales", y.shape[:1])
-    result = with_one_nan(y * token_scales[:, None], "float32")
-    return without_gradient(result, y, token_scales)
+    scales = token_scales[:, None]
+    product = narrow(widen(y) * widen(scales)) if y.device.type == "cpu" else y * scales
+    return without_gradient(with_one_nan(product, "float32"), y, token_scales)
 
 
 def add_bias(y: Tensor, bias: Tensor) -> Tensor:
@@ -52,7 +59,8 @@ def add_bias(y: Tensor, bias: Tensor) -> Tensor:
         If a type or shape is not as stated.
     """
     _check(y, bias, "Bias", y.shape[1:])
-    return without_gradient(with_one_nan(y + bias, "float32"), y, bias)
+    total = narrow(widen(y) + widen(bias)) if y.device.type == "cpu" else y + bias
+    return without_gradient(with_one_nan(total, "float32"), y, bias)
 
 
 def _check(y: Tensor, factors: Tensor, name: str, shape: torch.Size) -> None:

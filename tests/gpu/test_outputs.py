@@ -81,15 +81,20 @@ def test_row_scales_multiply_to_themselves():
     assert (np.abs(significand) < 2).all()
 
 
-def test_flushed_subnormals_change_nothing():
-    scales = np.array([2.0**-149, 3 * 2.0**-140], dtype=np.float32)
-    expected = split_row_scales(scales)
+def flushed(function, *arguments):
+    """Call it while torch has the processor flush subnormals."""
     if not torch.set_flush_denormal(True):
         pytest.skip("this processor cannot flush subnormals")
     try:
-        seen = split_row_scales(scales)
+        return function(*arguments)
     finally:
         torch.set_flush_denormal(False)
+
+
+def test_flushed_subnormals_change_nothing():
+    scales = np.array([2.0**-149, 3 * 2.0**-140], dtype=np.float32)
+    expected = split_row_scales(scales)
+    seen = flushed(split_row_scales, scales)
     assert all(np.array_equal(*pair) for pair in zip(seen, expected, strict=True))
 
 
@@ -106,6 +111,25 @@ def test_host_steps_equal_golden(ours, golden, axis):
     factors = np.where(np.isfinite(factors), factors, 0).astype(np.float32)
     seen = to_numpy(ours(from_numpy(y), from_numpy(factors)))
     assert np.array_equal(bits(seen), bits(golden(y, factors)))
+
+
+@pytest.mark.parametrize(
+    ("ours", "golden", "axis"),
+    [(scale_tokens, golden_scale_tokens, 0), (add_bias, golden_add_bias, 1)],
+)
+def test_host_steps_flush_no_subnormals(ours, golden, axis):
+    rng = np.random.default_rng(4)
+    # Exponents around those where factors, results or both are subnormal, and ties among them.
+    patterns = rng.integers(0, 1 << 32, (300, 300), dtype=np.uint32) & 0x80FFFFFF
+    patterns &= np.where(rng.random((300, 300)) < 0.5, 0xFFFFFFFF, 0xFFFF8000).astype(np.uint32)
+    y = patterns.view(np.float32)
+    factors = rng.integers(0, 1 << 32, 300, dtype=np.uint32) & 0x80FF000F
+    factors |= np.uint32(0x3E800000) * (np.arange(300) % 2 * (axis == 0)).astype(np.uint32)
+    factors = np.where(np.isfinite(factors.view(np.float32)), factors.view(np.float32), 0)
+    expected = golden(y, factors)
+    assert ((expected != 0) & (np.abs(expected) < 2.0**-126)).mean() > 0.1
+    seen = flushed(ours, from_numpy(y), from_numpy(factors))
+    assert np.array_equal(bits(to_numpy(seen)), bits(expected))
 
 
 @pytest.mark.parametrize(("step", "name"), [(scale_tokens, "Token scales"), (add_bias, "Bias")])
