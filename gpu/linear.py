@@ -15,6 +15,7 @@ from .op import check_sum_width, matmul, sums
 from .outputs import with_one_nan
 from .packed import PackedWeights
 from .paths import why_not_fast
+from .rounding import narrow, narrow_to_odd
 
 __all__ = ["Linear"]
 
@@ -170,6 +171,9 @@ class Linear(nn.Module):
             )
         tokens = x.reshape(-1, self.in_features)
         if self.cast and self.numerics.is_float and tokens.is_floating_point():
+            if tokens.dtype == torch.float64:  # torch would round it to float32 on the way
+                single = self.numerics.activation == "float32"
+                tokens = narrow(tokens) if single else narrow_to_odd(tokens)
             tokens = tokens.to(DTYPES[self.numerics.activation])
         if self.check:
             check_finite(tokens)

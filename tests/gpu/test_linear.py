@@ -97,6 +97,14 @@ def test_cast_rounds_as_numpy_does():
     layer = Linear(matrix, Numerics(), cast=True)
     expected = golden(matrix, Numerics(), x.numpy().astype(np.float16))
     assert np.array_equal(bits(to_numpy(layer(x))), bits(expected))
+    # A tie of float16 and a little more, which is a tie once it has been rounded to float32.
+    wide = x.half().double() * (1 + 2.0**-11 + 2.0**-40)
+    assert (wide.float().half().numpy() != wide.numpy().astype(np.float16)).any()
+    expected = golden(matrix, Numerics(), wide.numpy().astype(np.float16))
+    assert np.array_equal(bits(to_numpy(layer(wide))), bits(expected))
+    numerics = Numerics(activation="float32")
+    expected = golden(matrix, numerics, wide.numpy().astype(np.float32))
+    assert np.array_equal(bits(to_numpy(Linear(matrix, numerics, cast=True)(wide))), bits(expected))
     with pytest.raises(ValueError, match=r"^Activations must be a matrix of float16, not float32"):
         Linear(matrix)(x)
     with pytest.raises(ValueError, match=r"^Activations must be a matrix of float16, not int32"):
