@@ -2,7 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -19,12 +22,16 @@ from .rounding import narrow, narrow_to_odd
 
 __all__ = ["Linear"]
 
+# Attributes that are made of the matrix and the bias for a device.
+_DERIVED = ("packed", "fallback_reason", "_bias")
+
 
 class Linear(nn.Module):
     """A quantised layer whose outputs have the bits of the golden model, on any device.
 
-    The packed weights are derived from the matrix when the module is made and again when it moves
-    to another kind of device. They are neither parameters nor part of the ``state_dict``, and
+    The packed weights are derived from the matrix when the module is made, and again when it moves
+    to another device or comes out of a pickle. They are neither parameters nor part of the
+    ``state_dict`` or a pickle, which holds the matrix, and
     changing the module's type (``half()``) does not touch them. There is no gradient: going
     backward through an output is a :exc:`RuntimeError`.
 
@@ -81,18 +88,8 @@ class Linear(nn.Module):
         self.matrix = matrix
         self.in_features, self.out_features = matrix.columns, matrix.rows
         self.cast, self.check = cast, check
-        if bias is None and matrix.bias is not None:
-            bias = torch.from_numpy(matrix.bias.copy())
-        elif bias is not None:
-            bias = bias.detach().clone()
-            if bias.dtype != torch.float32 or bias.shape != (matrix.rows,):
-                raise ValueError(
-                    f"The bias must be float32 of shape ({matrix.rows},), "
-                    f"not {dtype_name(bias.dtype)} of shape {tuple(bias.shape)}"
-                )
-            if not bias.isfinite().all():
-                raise ValueError("The bias must be finite; remove NaN and infinity")
-        self._bias = bias
+        # Beside the matrix, to come back from a device that holds no values.
+        self._host_bias = matrix.bias if bias is None else _checked_bias(bias, matrix.rows)
         self._move(torch.device(device or "cpu"))
 
     def _move(self, device: torch.device) -> None:
@@ -102,9 +99,22 @@ class Linear(nn.Module):
         packed = derive(self.matrix)
         check_sum_width(packed.spec.row_sum, self.numerics)
         self.packed = packed.to(device)
-        self._bias = None if self._bias is None else self._bias.to(device)
+        bias = self._host_bias
+        self._bias = None if bias is None else torch.from_numpy(bias.copy()).to(device)
         # What functions given to _apply are tried on, to learn the device that they move to.
         self._probe = torch.empty(0, device=device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickles and copies are made of: not what is derived.
+
+        The empty probe says where to derive it again, also where ``torch.load`` maps it elsewhere.
+        """
+        return {name: item for name, item in vars(self).items() if name not in _DERIVED}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Derive the rest for the probe's device."""
+        super().__setstate__(state)
+        self._move(self._probe.device)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Linear":
         super()._apply(fn, recurse)
@@ -203,3 +213,21 @@ class Linear(nn.Module):
             f"group_size={self.matrix.group_size}, activation={numerics.activation}, "
             f"act_width={numerics.act_width}, output={numerics.output}, path={self.path}"
         )
+
+
+def _checked_bias(bias: Tensor, rows: int) -> npt.NDArray[np.float32]:
+    if not isinstance(bias, Tensor):
+        raise ValueError(
+            f"The bias must be a float32 tensor of shape ({rows},), not a {type(bias).__name__}"
+        )
+    if bias.dtype != torch.float32 or bias.shape != (rows,):
+        raise ValueError(
+            f"The bias must be float32 of shape ({rows},), "
+            f"not {dtype_name(bias.dtype)} of shape {tuple(bias.shape)}"
+        )
+    if bias.is_meta:
+        raise ValueError("The bias must have values, which there are none of on the meta device")
+    values = bias.detach().cpu().numpy().copy()
+    if not np.isfinite(values).all():
+        raise ValueError("The bias must be finite; remove NaN and infinity")
+    return values

@@ -1,5 +1,7 @@
 import copy
+import io
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,13 +124,33 @@ def test_type_changes_and_copies_change_nothing():
     assert not list(layer.parameters())
 
 
-def test_comes_back_from_the_meta_device():
+@pytest.mark.parametrize("bias", [None, torch.full((5,), 1e-3)])
+def test_comes_back_from_the_meta_device(bias):
     matrix = random_matrix("bitmod4", 5, 64, 32, seed=1)
-    layer = Linear(matrix)
+    layer = Linear(matrix, bias=bias)
     x = torch.ones(1, 64).half()
     expected = layer(x)
     assert layer.to("meta")(x.to("meta")).shape == (1, 5)
     assert torch.equal(layer.to_empty(device="cpu")(x), expected)
+
+
+@pytest.mark.parametrize("bias", [None, torch.full((5,), 1e-3)])
+def test_pickles_hold_nothing_derived(bias):
+    matrix = random_matrix("bitmod4", 5, 4096, 32, seed=1)
+    layer = Linear(matrix, Numerics(act_width=12), cast=True, bias=bias).eval()
+    file = io.BytesIO()
+    torch.save(layer, file)
+    bare = io.BytesIO()
+    torch.save(matrix, bare)
+    assert len(file.getvalue()) < len(bare.getvalue()) + 8192
+    x = torch.randn(3, 4096, generator=torch.Generator().manual_seed(1))
+    for where in (None, "cpu", "meta"):
+        file.seek(0)
+        loaded = torch.load(file, weights_only=False, map_location=where)
+        assert repr(loaded) == repr(copy.deepcopy(layer).to(where or "cpu"))
+        assert loaded.packed.tensors[0].device.type == (where or "cpu")
+        assert not loaded.training
+        assert torch.equal(loaded.to_empty(device="cpu")(x), layer(x))
 
 
 def test_shards_add_up():
@@ -207,6 +229,13 @@ def test_bad_input():
         Linear(matrix, bias=torch.zeros(2).half())
     with pytest.raises(ValueError, match=r"^The bias must be finite"):
         Linear(matrix, bias=torch.full((2,), float("inf")))
+    wrong: Any = [0.0, 0.0]
+    for bias, sentence in (
+        (wrong, r"^The bias must be a float32 tensor of shape \(2,\), not a list$"),
+        (torch.zeros(2, device="meta"), "^The bias must have values, which there are none of on "),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            Linear(matrix, bias=bias)
     with pytest.raises(ValueError, match=r"^Output type must be a float type for a Linear"):
         Linear(matrix, Numerics(output="int"))
     wide = random_matrix("int8", 1, 4096, 128, seed=4, scale_width=16)
