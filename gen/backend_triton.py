@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import numpy.typing as npt
@@ -31,11 +32,7 @@ class TritonBackend:
         self._interpreter: ProcessPoolExecutor | None = None
         if self._device == "cpu":
             progress("starting Triton's interpreter", 0.0)
-            self._interpreter = ProcessPoolExecutor(
-                max_workers=1,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_begin_interpreting,
-            )
+            self._interpreter = _interpreter()
 
     def run(
         self, matrix: QuantizedMatrix, x: npt.NDArray, *, packed: PackedLayer | None = None
@@ -45,14 +42,32 @@ class TritonBackend:
         Raises
         ------
         :exc:`EngineError`
-            If the kernels do not take the layer.
+            If the kernels do not take the layer, or the interpreter's process ends, as it does
+            where memory does not suffice; the next run starts another.
         """
         if self._interpreter is None:
             outputs = _compute(matrix, self._numerics, x, self._device)
         else:
-            job = self._interpreter.submit(_compute, matrix, self._numerics, x, self._device)
-            outputs = job.result()
+            try:
+                job = self._interpreter.submit(_compute, matrix, self._numerics, x, self._device)
+                outputs = job.result()
+            except BrokenProcessPool as error:
+                self._interpreter.shutdown()
+                self._interpreter = _interpreter()
+                raise EngineError(
+                    "Triton's interpreter ended before it was done; perhaps there was too little "
+                    "memory for the layer"
+                ) from error
         return BackendRun(outputs, None)
+
+
+def _interpreter() -> ProcessPoolExecutor:
+    """Return a pool that starts its process when it is first given something to do."""
+    return ProcessPoolExecutor(
+        max_workers=1,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_begin_interpreting,
+    )
 
 
 def _begin_interpreting() -> None:

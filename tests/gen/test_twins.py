@@ -2,7 +2,9 @@
 
 import importlib.util
 import os
+import signal
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -87,3 +89,24 @@ def test_a_layer_that_no_kernel_takes(name, mini, backend):
     x = random_tokens(Numerics(), 1, 16, seed=1)
     with pytest.raises(EngineError, match=r"^The kernels do not take the layer: "):
         backend(name).run(matrix, x)
+
+
+@pytest.mark.parametrize("name", TWINS[1:])
+def test_an_interpreter_that_is_killed(name, mini, layer, backend):
+    """While it computes and while it waits; the next run has another."""
+    made = backend(name)
+    if made._interpreter is None:
+        pytest.skip("nothing is interpreted where there is a GPU")
+    x = random_tokens(mini.parameters.numerics, 1, layer.columns, seed=5)
+    expected = made.run(layer, x).outputs
+    for is_busy in (True, False):
+        (process,) = made._interpreter._processes.values()
+        if is_busy:
+            os.kill(process.pid, signal.SIGSTOP)  # never done before it is killed
+            threading.Timer(0.5, process.kill).start()
+        else:
+            process.kill()
+            process.join()
+        with pytest.raises(EngineError, match=r"^Triton's interpreter ended before it was done; "):
+            made.run(layer, x)
+        assert np.array_equal(made.run(layer, x).outputs, expected)
