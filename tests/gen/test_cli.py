@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -290,6 +291,13 @@ def test_activations_of_other_types(lutra, mini_file, activation):
             "icarus,numpy",
             marks=pytest.mark.skipif(
                 shutil.which("iverilog") is None, reason="needs Icarus Verilog"
+            ),
+        ),
+        pytest.param(
+            "numpy,torch,triton",
+            marks=pytest.mark.skipif(
+                any(find_spec(package) is None for package in ("torch", "triton")),
+                reason="needs the extra 'gpu'",
             ),
         ),
     ],
