@@ -27,10 +27,9 @@ def why_not_packed(matrix: QuantizedMatrix) -> str:
             return f"{item.name} has neither a value table nor signs"
         if item.code_width > 4 and not _is_affine(item):
             return f"{item.name} has a table of more than 16 values"
-        low, high = min(item.values), max(item.values)
-        if not _is_affine(item) and not -128 <= low <= high <= 127:
+        if not _is_affine(item) and not _fits_table(item):
             return f"{item.name} has values beyond 8 bits"
-        if max(-low, high) > _VALUE_PEAK:
+        if max(-min(item.values), max(item.values)) > _VALUE_PEAK:
             return f"{item.name} has values beyond {_VALUE_PEAK}"
     return ""
 
@@ -108,7 +107,7 @@ def _kinds(matrix: QuantizedMatrix) -> list[_Kind]:
     return [
         _Kind(1, item.code_width, False)
         if isinstance(item, BinaryCodingFormat)
-        else _Kind(item.code_width, 1, item.code_width in with_tables)
+        else _Kind(item.code_width, 1, item.code_width in with_tables and _fits_table(item))
         for item in matrix.members
     ]
 
@@ -117,6 +116,11 @@ def _is_affine(item: NumberFormat) -> bool:
     """Whether the values of a format are its codes, in some order, plus a constant."""
     values = sorted(item.values) if isinstance(item, ValueFormat) else []
     return values == list(range(values[0], values[0] + len(values))) if values else False
+
+
+def _fits_table(item: NumberFormat) -> bool:
+    """Whether the entries of a value table can be the values of a format, which are int8."""
+    return isinstance(item, ValueFormat) and -128 <= min(item.values) <= max(item.values) <= 127
 
 
 def _padded_group(matrix: QuantizedMatrix, is_ordered: bool) -> int:
