@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..formats import Numerics
 from ..formats.numerics import MAX_SUM_WIDTH
-from .activations import align, check_finite, check_tokens
+from .activations import ZERO_TOKEN, align, check_finite, check_tokens, step_exponents
 from .dtypes import DTYPES, dtype_name
 from .outputs import convert_output
 from .packed import PackedWeights
@@ -66,9 +66,9 @@ def matmul(x: Tensor, weights: PackedWeights, numerics: Numerics, *, check: bool
         If types, shapes or devices do not go together, the exact sum could need more than 63 bits,
         the output is ``int`` (see :func:`sums`), or ``check`` finds something.
     """
-    if numerics.output == "int":
-        raise ValueError("lutra::matmul has float outputs; take the sums of lutra::sums for 'int'")
-    _check(x, weights, numerics, check)
+    check_tokens(x, numerics)
+    if check:
+        check_finite(x)
     return torch.ops.lutra.matmul(
         x, weights.tensors, weights.text, numerics.aligned_width, numerics.output
     )
@@ -90,9 +90,12 @@ def sums(
         As for :func:`matmul`; the output type does not matter.
     exponent : int32 tensor, shape (M,), optional
         Exponents of the whole tokens, where ``x`` is a part of them; see :func:`step_exponents`.
+        None may be below that of a token of ``x``, which would be limited to the peak; those of
+        int8 and ``exact`` are fixed, and others are not taken.
     check : bool
-        Refuse a NaN or an infinity, as an integer cannot say so; waits for the device. If false,
-        such a token has sums of 0 and a flag.
+        Refuse a NaN or an infinity, as an integer cannot say so, and an exponent below a token's
+        own; waits for the device. If false, a token that is not finite has sums of 0 and a flag,
+        and one with too low an exponent has wrong sums.
 
     Returns
     -------
@@ -106,8 +109,17 @@ def sums(
     :exc:`ValueError`
         As :func:`matmul`; or if the exponents are not as stated.
     """
-    _check(x, weights, numerics, check)
-    if exponent is not None and (
+    check_tokens(x, numerics)
+    if check:
+        check_finite(x)
+        if exponent is not None:
+            _check_exponent(exponent, x)
+            _check_bound(exponent, x, numerics)
+    return torch.ops.lutra.sums(x, weights.tensors, weights.text, numerics.aligned_width, exponent)
+
+
+def _check_exponent(exponent: Tensor, x: Tensor) -> None:
+    if (
         exponent.dtype != torch.int32
         or exponent.shape != x.shape[:1]
         or exponent.device != x.device
@@ -116,33 +128,48 @@ def sums(
             f"Exponents must be int32 of shape {tuple(x.shape[:1])} on {x.device}, not "
             f"{dtype_name(exponent.dtype)} of shape {tuple(exponent.shape)} on {exponent.device}"
         )
-    return torch.ops.lutra.sums(x, weights.tensors, weights.text, numerics.aligned_width, exponent)
 
 
-def _check(x: Tensor, weights: PackedWeights, numerics: Numerics, check: bool) -> None:
-    check_tokens(x, numerics)
-    if x.device != weights.tensors[0].device:
+def _check_bound(exponent: Tensor, x: Tensor, numerics: Numerics) -> None:
+    if not numerics.is_float or numerics.is_exact:
+        return
+    own = step_exponents(x, numerics)
+    found = (torch.where(exponent == ZERO_TOKEN, 0, exponent) < own).nonzero()
+    if len(found):
+        token = int(found[0])
         raise ValueError(
-            f"Activations and weights must be on one device, "
-            f"not on {x.device} and {weights.tensors[0].device}"
+            f"Exponents must not be below those of the tokens; that of token {token} is "
+            f"{int(exponent[token])}, and the token needs {int(own[token])}"
         )
-    if check:
-        check_finite(x)
 
 
 def _parse(
-    x: Tensor, spec: str, act_width: int, output: str = "int"
-) -> tuple[WeightSpec, Numerics]:
+    x: Tensor,
+    weights: Sequence[Tensor],
+    spec: str,
+    act_width: int,
+    output: str = "float32",
+    exponent: Tensor | None = None,
+) -> tuple[PackedWeights, Numerics]:
     """Check and name an operator's arguments; direct callers have been checked by nobody else."""
-    layout = WeightSpec.parse(spec)
+    if output == "int":
+        raise ValueError("lutra::matmul has float outputs; take the sums of lutra::sums for 'int'")
+    packed = PackedWeights(WeightSpec.parse(spec), tuple(weights))
     numerics = Numerics(
         activation=dtype_name(x.dtype),
         act_width="exact" if act_width == _EXACT_WIDTH else act_width,
         output=output,
     )
-    check_tokens(x, numerics, layout.columns)
-    check_sum_width(layout.row_sum, numerics)
-    return layout, numerics
+    check_tokens(x, numerics, packed.spec.columns)
+    if x.device != weights[0].device:
+        raise ValueError(
+            f"Activations and weights must be on one device, "
+            f"not on {x.device} and {weights[0].device}"
+        )
+    if exponent is not None:
+        _check_exponent(exponent, x)
+    check_sum_width(packed.spec.row_sum, numerics)
+    return packed, numerics
 
 
 def _exact_sums(
@@ -156,28 +183,30 @@ def _exact_sums(
     return total, tokens.exponent, tokens.nonfinite
 
 
+def _exact_outputs(x: Tensor, weights: PackedWeights, numerics: Numerics) -> Tensor:
+    total, exponent, nonfinite = _exact_sums(x, weights, numerics, None)
+    significand, power = weights.tensors[:2]
+    return convert_output(total, exponent, significand, power, numerics.output, nonfinite)
+
+
 @torch.library.custom_op("lutra::sums", mutates_args=(), device_types="cpu")
 def _sums(
     x: Tensor, weights: Sequence[Tensor], spec: str, act_width: int, exponent: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    layout, numerics = _parse(x, spec, act_width)
-    return _exact_sums(x, PackedWeights(layout, tuple(weights)), numerics, exponent)
+    packed, numerics = _parse(x, weights, spec, act_width, exponent=exponent)
+    return _exact_sums(x, packed, numerics, exponent)
 
 
 @torch.library.custom_op("lutra::matmul", mutates_args=(), device_types="cpu")
 def _matmul(x: Tensor, weights: Sequence[Tensor], spec: str, act_width: int, output: str) -> Tensor:
-    layout, numerics = _parse(x, spec, act_width, output)
-    total, exponent, nonfinite = _exact_sums(
-        x, PackedWeights(layout, tuple(weights)), numerics, None
-    )
-    return convert_output(total, exponent, weights[0], weights[1], output, nonfinite)
+    packed, numerics = _parse(x, weights, spec, act_width, output)
+    return _exact_outputs(x, packed, numerics)
 
 
 @_sums.register_kernel("cuda")
 def _(x, weights, spec, act_width, exponent):
-    layout, numerics = _parse(x, spec, act_width)
-    packed = PackedWeights(layout, tuple(weights))
-    if layout.is_dense:
+    packed, numerics = _parse(x, weights, spec, act_width, exponent=exponent)
+    if packed.spec.is_dense:
         return _exact_sums(x, packed, numerics, exponent)
     from .launch import launch_sums  # needs triton
 
@@ -186,11 +215,9 @@ def _(x, weights, spec, act_width, exponent):
 
 @_matmul.register_kernel("cuda")
 def _(x, weights, spec, act_width, output):
-    layout, numerics = _parse(x, spec, act_width, output)
-    packed = PackedWeights(layout, tuple(weights))
-    if layout.is_dense:
-        total, exponent, nonfinite = _exact_sums(x, packed, numerics, None)
-        return convert_output(total, exponent, weights[0], weights[1], output, nonfinite)
+    packed, numerics = _parse(x, weights, spec, act_width, output)
+    if packed.spec.is_dense:
+        return _exact_outputs(x, packed, numerics)
     from .launch import launch_matmul
 
     return launch_matmul(x, packed, numerics)
@@ -198,9 +225,9 @@ def _(x, weights, spec, act_width, output):
 
 @_sums.register_fake
 def _(x, weights, spec, act_width, exponent):
-    layout, _ = _parse(x, spec, act_width)
+    packed, _ = _parse(x, weights, spec, act_width, exponent=exponent)
     return (
-        x.new_empty((x.shape[0], layout.rows), dtype=torch.int64),
+        x.new_empty((x.shape[0], packed.spec.rows), dtype=torch.int64),
         x.new_empty((x.shape[0],), dtype=torch.int32),
         x.new_empty((x.shape[0],), dtype=torch.bool),
     )
@@ -208,5 +235,5 @@ def _(x, weights, spec, act_width, exponent):
 
 @_matmul.register_fake
 def _(x, weights, spec, act_width, output):
-    layout, _ = _parse(x, spec, act_width, output)
-    return x.new_empty((x.shape[0], layout.rows), dtype=DTYPES[output])
+    packed, _ = _parse(x, weights, spec, act_width, output)
+    return x.new_empty((x.shape[0], packed.spec.rows), dtype=DTYPES[output])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..formats import QuantizedMatrix
+from .dtypes import dtype_name
 from .packing import pack_groups
 from .product import FLOAT64_PEAK
 from .row_scales import split_row_scales
@@ -147,15 +148,7 @@ class PackedWeights:
 
     def buckets(self) -> list[tuple[Bucket, "BucketTensors"]]:
         """Return the buckets with their tensors."""
-        rest = list(self.tensors[4:])
-        empty = self.tensors[1].new_empty(0)  # int32
-        found = []
-        for bucket in self.spec.buckets:
-            words = rest.pop(0)
-            starts, rows = (empty, empty) if self.spec.is_ordered else (rest.pop(0), rest.pop(0))
-            ids, tables = (rest.pop(0), rest.pop(0)) if bucket.tables else (empty, empty)
-            found.append((bucket, BucketTensors(words, starts, rows, ids, tables)))
-        return found
+        return _take_buckets(self.spec, self.tensors)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,35 +163,79 @@ class BucketTensors:
 
 
 def _check_tensors(spec: WeightSpec, tensors: tuple[Tensor, ...]) -> None:
-    """Refuse tensors that a kernel would read beyond the end of."""
-    fixed: list[tuple[int, ...]] = [(spec.rows,), (spec.rows,)]
-    if spec.is_dense:
-        fixed.append((spec.rows, spec.columns))
-        count = len(fixed)
-    else:
-        fixed.append((spec.groups, spec.sums, spec.rows))
-        count = 4 + sum(
-            1 + 2 * (not spec.is_ordered) + 2 * (bucket.tables > 0) for bucket in spec.buckets
-        )
-    shapes = [tuple(tensor.shape) for tensor in tensors]
-    if len(shapes) != count or shapes[: len(fixed)] != fixed:
-        raise ValueError(
-            f"Weights must be {count} tensors that begin with shapes {fixed}, "
-            f"not {len(shapes)} with {shapes[: len(fixed)]}"
-        )
+    """Refuse tensors that a kernel would read beyond the end of, or take for others.
+
+    What is in them is not looked at, as that waits for the device.
+    """
+    expected = _expected_tensors(spec, tensors)
+    if len(tensors) != len(expected):
+        raise ValueError(f"Weights must be {len(expected)} tensors, not {len(tensors)}")
+    for tensor, (name, dtypes, shapes) in zip(tensors, expected, strict=True):
+        shape = tuple(tensor.shape)
+        if tensor.dtype not in dtypes or shape not in shapes or not tensor.is_contiguous():
+            raise ValueError(
+                f"{name} must be contiguous {' or '.join(map(dtype_name, dtypes))} of shape "
+                f"{' or '.join(map(str, shapes))}, not {dtype_name(tensor.dtype)} of shape {shape} "
+                f"and strides {tensor.stride()}"
+            )
     devices = {tensor.device for tensor in tensors}
     if len(devices) > 1:
         raise ValueError(f"Weights must be on one device, not on {sorted(map(str, devices))}")
-    if spec.is_dense:
+    if spec.is_dense or spec.is_ordered:
         return
-    words = spec.buckets[0].words * spec.rows * spec.padded_columns // CHUNK
-    if shapes[3] not in ((spec.groups, spec.rows), (0, spec.rows)) or (
-        spec.is_ordered and shapes[4] != (words,)
-    ):
+    units = sum(len(parts.rows) for _, parts in _take_buckets(spec, tensors))
+    if units != spec.groups * spec.rows:
         raise ValueError(
-            f"Offsets and words must have shapes {(spec.groups, spec.rows)} and {(words,)}, "
-            f"not {shapes[3]} and {shapes[4]}"
+            f"Buckets must hold the {spec.groups * spec.rows} groups of the layer, not {units}"
         )
+
+
+_Expected = tuple[str, tuple[torch.dtype, ...], tuple[tuple[int, ...], ...]]
+
+
+def _expected_tensors(spec: WeightSpec, tensors: tuple[Tensor, ...]) -> list[_Expected]:
+    """Return names, types and shapes that tensors may have."""
+    expected: list[_Expected] = [
+        ("Significands of row scales", (torch.float32,), ((spec.rows,),)),
+        ("Exponents of row scales", (torch.int32,), ((spec.rows,),)),
+    ]
+    if spec.is_dense:
+        return [*expected, ("Weights", (torch.float64,), ((spec.rows, spec.columns),))]
+    narrow = (torch.int16, torch.int32)
+    expected += [
+        ("Scales", narrow, ((spec.groups, spec.sums, spec.rows),)),
+        ("Offsets", narrow, ((spec.groups, spec.rows), (0, spec.rows))),
+    ]
+    for bucket in spec.buckets:
+        units = spec.groups // spec.groups_per_chunk * spec.rows  # or chunks that groups share
+        if not spec.is_ordered:
+            # How many groups a bucket has, only its rows say; altogether they are all groups.
+            place = len(expected) + 2
+            units = tensors[place].numel() if place < len(tensors) else 0
+        words = units * bucket.words * max(spec.padded_group // CHUNK, 1)
+        expected.append(("Words", (torch.int32,), ((words,),)))
+        if not spec.is_ordered:
+            expected.append(("Starts", (torch.int32,), ((spec.groups + 1,),)))
+            expected.append(("Rows", (torch.int32,), ((units,),)))
+        if bucket.tables:
+            ids = units * spec.groups_per_chunk
+            expected.append(("Table numbers", (torch.uint8,), ((ids,),)))
+            expected.append(("Tables", (torch.int32,), ((bucket.tables, 4),)))
+    return expected
+
+
+def _take_buckets(
+    spec: WeightSpec, tensors: tuple[Tensor, ...]
+) -> list[tuple[Bucket, BucketTensors]]:
+    rest = list(tensors[4:])
+    empty = tensors[1].new_empty(0)  # int32
+    found = []
+    for bucket in spec.buckets:
+        words = rest.pop(0)
+        starts, rows = (empty, empty) if spec.is_ordered else (rest.pop(0), rest.pop(0))
+        ids, tables = (rest.pop(0), rest.pop(0)) if bucket.tables else (empty, empty)
+        found.append((bucket, BucketTensors(words, starts, rows, ids, tables)))
+    return found
 
 
 def _row_sum(weights: npt.NDArray[np.int32]) -> int:

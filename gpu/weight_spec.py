@@ -95,7 +95,28 @@ class WeightSpec:
     @staticmethod
     @lru_cache(maxsize=4096)
     def parse(text: str) -> "WeightSpec":
-        """Undo :meth:`to_text`."""
-        fields = json.loads(text)
-        buckets = tuple(Bucket(**item) for item in fields.pop("buckets"))
-        return WeightSpec(**fields, buckets=buckets)
+        """Undo :meth:`to_text`.
+
+        Raises
+        ------
+        :exc:`ValueError`
+            If the text is none of :meth:`to_text`.
+        """
+        try:
+            fields = json.loads(text)
+            buckets = tuple(Bucket(**item) for item in fields.pop("buckets"))
+            spec = WeightSpec(**fields, buckets=buckets)
+            numbers = [*fields.values(), *(n for item in buckets for n in asdict(item).values())]
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(
+                f"The text of weights must be that of their specification (PackedWeights.text), "
+                f"not {text[:60]!r}"
+            ) from error
+        if not all(isinstance(number, int) and number >= 0 for number in numbers) or not (
+            spec.rows and spec.columns and spec.group_size
+        ):
+            raise ValueError(
+                f"Numbers in the specification of weights must be whole and not negative, and "
+                f"rows, columns and group_size positive; it is {text!r}"
+            )
+        return spec

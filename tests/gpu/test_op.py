@@ -215,6 +215,61 @@ def test_operators_check_what_they_get():
         torch.ops.lutra.sums(torch.zeros(1, 3).double(), *arguments, 16, None)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_operators_check_what_goes_together(layout):
+    packed = LAYOUTS[layout](random_matrix("bitmod4", 2, 3, 4, seed=1))
+    elsewhere = [tensor.to("meta") for tensor in packed.tensors]
+    one_device = r"^Activations and weights must be on one device, not on"
+    x = torch.zeros(3, 3).half()
+    for tokens, weights in ((x, elsewhere), (x.to("meta"), packed.tensors)):
+        with pytest.raises(ValueError, match=one_device):
+            torch.ops.lutra.matmul(tokens, weights, packed.text, 16, "float32")
+        with pytest.raises(ValueError, match=one_device):
+            torch.ops.lutra.sums(tokens, weights, packed.text, 16, None)
+    y = torch.ops.lutra.matmul(x.to("meta"), elsewhere, packed.text, 16, "float32")
+    assert y.is_meta
+    for device, weights in (("cpu", packed.tensors), ("meta", elsewhere)):
+        tokens = x.to(device)
+        for exponent in (
+            torch.zeros(1, dtype=torch.int32, device=device),
+            torch.zeros(3, dtype=torch.int64, device=device),
+        ):
+            with pytest.raises(ValueError, match=r"^Exponents must be int32 of shape \(3,\) on"):
+                torch.ops.lutra.sums(tokens, weights, packed.text, 16, exponent)
+        with pytest.raises(ValueError, match=r"^lutra::matmul has float outputs; take the sums of"):
+            torch.ops.lutra.matmul(tokens, weights, packed.text, 16, "int")
+        with pytest.raises(ValueError, match=r"^The text of weights must be that of their spec"):
+            torch.ops.lutra.matmul(tokens, weights, "text", 16, "float32")
+        with pytest.raises(ValueError, match=r"^Weights must be [35-9] tensors, not 2$|must be 7"):
+            torch.ops.lutra.matmul(tokens, weights[:2], packed.text, 16, "float32")
+    exponent = torch.zeros(3, dtype=torch.int32, device="meta")
+    with pytest.raises(ValueError, match=r"^Exponents must be int32 of shape \(3,\) on cpu, not"):
+        torch.ops.lutra.sums(x, packed.tensors, packed.text, 16, exponent)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("activation", "act_width"), NUMERICS)
+def test_exponents_below_a_tokens_own_are_refused(activation, act_width, layout):
+    numerics = Numerics(activation=activation, act_width=act_width)
+    packed = LAYOUTS[layout](random_matrix("int4", 2, 19, 8, seed=1))
+    x = from_numpy(np.stack(list(adversarial_tokens(numerics, 19).values())))
+    own = step_exponents(x, numerics)
+    for given in (own, own + 1):
+        sums(x, packed, numerics, exponent=given)
+    low = own.clone()
+    low[3] -= 1
+    if numerics.is_exact or not numerics.is_float:
+        for seen, expected in zip(
+            sums(x, packed, numerics, exponent=low), sums(x, packed, numerics), strict=True
+        ):
+            assert torch.equal(seen, expected)
+        return
+    sentence = rf"token 3 is {int(low[3])}, and the token needs {int(own[3])}$"
+    with pytest.raises(ValueError, match=r"^Exponents must not be below those .* " + sentence):
+        sums(x, packed, numerics, exponent=low)
+    sums(x, packed, numerics, exponent=low, check=False)
+
+
 def test_too_wide_a_sum_is_refused():
     matrix = adversarial_matrices("int8", 1, 4096, 128, seed=4, scale_width=16)["all_largest"]
     numerics = Numerics(act_width="exact")

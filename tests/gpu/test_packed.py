@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -127,14 +129,89 @@ def test_formats_that_no_group_uses_need_no_bucket():
     check(matrix)
 
 
+def test_integers_beyond_a_table_have_a_bucket_of_their_own():
+    table = odd_format(4, (*range(-8, 7), 9))
+    far = odd_format(4, tuple(range(1000, 1016)))
+    matrix = random_matrix([table, far, *members("int4")], 6, 70, 32, seed=2)
+    assert why_not_packed(matrix) == ""
+    assert [bucket.tables for bucket in PackedWeights.words(matrix).spec.buckets] == [2, 0]
+    check(matrix)
+
+
+def replaced(packed, place, change):
+    tensors = list(packed.tensors)
+    tensors[place] = change(tensors[place])
+    return PackedWeights(packed.spec, tuple(tensors))
+
+
 def test_tensors_are_those_of_the_specification():
     packed = PackedWeights.words(random_matrix("int4", 4, 64, 16, seed=1))
-    with pytest.raises(ValueError, match=r"^Weights must be 5 tensors that begin with shapes"):
+    with pytest.raises(ValueError, match=r"^Weights must be 5 tensors, not 4$"):
         PackedWeights(packed.spec, packed.tensors[:-1])
     dense = PackedWeights.dense(random_matrix("int4", 4, 64, 16, seed=1))
-    with pytest.raises(ValueError, match=r"^Weights must be 3 tensors that begin with shapes"):
-        PackedWeights(dense.spec, (*dense.tensors[:2], dense.tensors[2].T))
-    with pytest.raises(ValueError, match=r"^Offsets and words must have shapes \(4, 4\) and"):
-        PackedWeights(packed.spec, (*packed.tensors[:-1], packed.tensors[-1][1:]))
+    sentence = (
+        r"^Weights must be contiguous float64 of shape \(4, 64\), not float64 of shape \(64, "
+    )
+    with pytest.raises(ValueError, match=sentence):
+        replaced(dense, 2, lambda tensor: tensor.T)
     with pytest.raises(ValueError, match=r"^Weights must be on one device, not on \['cpu', 'meta'"):
-        PackedWeights(packed.spec, (*packed.tensors[:-1], packed.tensors[-1].to("meta")))
+        replaced(packed, 4, lambda tensor: tensor.to("meta"))
+
+
+@pytest.mark.parametrize(
+    "names", [("int4",), ("bitmod4",), ("bitmod4", "bcq3_asym", "int6", "bitmod3")], ids=str
+)
+def test_every_tensor_is_checked(names):
+    packed = PackedWeights.words(random_matrix(members(*names), 40, 64, 16, seed=1))
+    for place, tensor in enumerate(packed.tensors):
+        changes = [
+            lambda tensor: tensor[1:],
+            lambda tensor: tensor[:3],
+            lambda tensor: torch.cat([tensor, tensor]),
+            lambda tensor: tensor.double() if tensor.dtype != torch.float64 else tensor.float(),
+        ]
+        if tensor.dim() > 1 and len(tensor) > 1 and len(tensor) != 3:
+            changes.append(lambda tensor: tensor.transpose(0, 1).contiguous().transpose(0, 1))
+        for change in changes:
+            if tuple(change(tensor).shape) == (0, packed.spec.rows):
+                continue  # what offsets are if all are 0
+            if torch.equal(change(tensor), tensor) and change(tensor).is_contiguous():
+                continue
+            with pytest.raises(ValueError, match=r" must (be contiguous|hold the) "):
+                replaced(packed, place, change)
+    if len(packed.spec.buckets) > 1:
+        first = packed.spec.buckets[0]
+        rows = sum(len(parts.rows) for _, parts in packed.buckets())
+        assert rows == 40 * 4
+        # A bucket that is consistent in itself, but not all of what there is.
+        tensors = list(packed.tensors)
+        words = first.words * packed.spec.padded_group // 32
+        tensors[4], tensors[6] = tensors[4][words:], tensors[6][1:]
+        if first.tables:
+            tensors[7] = tensors[7][1:]
+        with pytest.raises(ValueError, match=r"^Buckets must hold the 160 groups of the layer, "):
+            PackedWeights(packed.spec, tuple(tensors))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "",
+            r"^The text of weights must be that of their .* \(PackedWeights.text\), not ''$",
+        ),
+        ("[]", r"^The text of weights must be that of"),
+        ('{"buckets": [], "size": 3}', r"^The text of weights must be that of"),
+        ('{"buckets": [{}], "rows": 3}', r"^The text of weights must be that of"),
+    ],
+)
+def test_text_that_is_no_specification(text, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        WeightSpec.parse(text)
+
+
+@pytest.mark.parametrize(("field", "value"), [("rows", 0), ("columns", -1), ("group_size", 1.5)])
+def test_numbers_of_a_specification(field, value):
+    fields = json.loads(PackedWeights.dense(random_matrix("int4", 4, 64, 16, seed=1)).text)
+    with pytest.raises(ValueError, match=r"^Numbers in the specification of weights must be whole"):
+        WeightSpec.parse(json.dumps(fields | {field: value}))
