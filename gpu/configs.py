@@ -52,9 +52,11 @@ class PrefillConfig:
     split: int
 
 
+_DECODE_TILES = ((32, 2), (32, 4), (64, 1), (64, 2), (128, 1), (128, 2), (256, 2), (512, 4))
+
 DECODE_CONFIGS = tuple(
     DecodeConfig(rows, warps, split)
-    for rows, warps in ((64, 1), (64, 2), (128, 1), (128, 4), (256, 2), (512, 4))
+    for rows, warps in _DECODE_TILES
     for split in (1, 2, 4, 8, 16, 32)
 )
 """Candidates for tuning; a split beyond the segments of a row leaves programs without work."""
@@ -68,6 +70,8 @@ PREFILL_CONFIGS = tuple(
 
 # Programs for each multiprocessor, so that loads of one hide behind those of others.
 _WAVES = 4
+# Most sums, of a row and a column each, that a thread of the decode kernel has.
+_THREAD_SUMS = 16
 
 
 def default_decode(rows: int, segments: int, digit_columns: int, processors: int) -> DecodeConfig:
@@ -80,8 +84,11 @@ def default_decode(rows: int, segments: int, digit_columns: int, processors: int
     processors : int
         Multiprocessors of the device.
     """
-    # Several rows a thread share the loads of activations; many columns need the registers.
-    block, warps = (256, 2) if digit_columns <= 8 else (64, 2)
+    # Several rows a thread share the loads of activations, but more than these sums do not fit
+    # its registers; 32 rows are a line of memory.
+    columns = 1 << (digit_columns - 1).bit_length()
+    block = max(32, min(256, 32 * _THREAD_SUMS * 2 // columns))
+    warps = max(2, block * columns // (32 * _THREAD_SUMS))
     split = -(-_WAVES * processors // -(-rows // block))
     return DecodeConfig(block, warps, max(1, min(split, segments)))
 

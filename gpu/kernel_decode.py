@@ -68,65 +68,71 @@ def decode_kernel(
     total = tl.zeros((COLUMNS, ROWS), tl.int64)
     row = unit
     mask = unit < rows
-    for segment in range(segments * part // SPLIT, segments * (part + 1) // SPLIT):
+    # One loop over segments and planes: the digits that all planes take would else be loaded once
+    # and kept in registers, of which there are not that many.
+    for step in range(segments * part // SPLIT * SUMS, segments * (part + 1) // SPLIT * SUMS):
+        segment = step // SUMS
+        plane = step % SUMS
+        planes = unit * 0 + plane  # for masks
         block = zero + segment // SEGMENTS  # the group, or the chunk that groups share
         start, count, row, mask = locate(starts, unit_rows, unit, block, rows, IS_ORDERED)
         chunk = start * (SEGMENTS * CHUNKS) + (zero + segment % SEGMENTS) * CHUNKS * count
         chunk_words = words + chunk * (SUMS * WIDTH) + unit
-        for plane in tl.static_range(SUMS):
-            dot = tl.zeros((COLUMNS, ROWS), tl.int32)
-            digit_sum = tl.zeros((COLUMNS,), tl.int32)
-            table = (0, 0, 0, 0)
-            for quad in tl.static_range(8 * CHUNKS):
-                if quad % 8 == 0:
-                    field = chunk_words + (quad // 8 * SUMS + plane) * WIDTH * count
-                    low, high = code_words(field, count, mask, WIDTH)
-                if TABLES and quad % (8 * CHUNKS // SHARED) == 0:
-                    # Of each group of a shared chunk; only ordered layers have such.
-                    place = start * SHARED + quad * SHARED // (8 * CHUNKS) * rows
-                    table = table_of(tables, table_ids + place + unit, mask)
-                value = quad_of(
-                    low[quad % 8 // 2],
-                    high[quad % 8 // 2],
-                    table,
-                    quad % 2,
-                    WIDTH,
-                    TABLES,
-                    PORTABLE,
+        dot = tl.zeros((COLUMNS, ROWS), tl.int32)
+        digit_sum = tl.zeros((COLUMNS,), tl.int32)
+        table = (0, 0, 0, 0)
+        for quad in tl.static_range(8 * CHUNKS):
+            if quad % 8 == 0:
+                field = chunk_words + (quad // 8 * SUMS + plane) * WIDTH * count
+                low, high = code_words(field, count, mask, WIDTH)
+            if TABLES and quad % (8 * CHUNKS // SHARED) == 0:
+                # Of each group of a shared chunk; only ordered layers have such.
+                place = start * SHARED + quad * SHARED // (8 * CHUNKS) * rows
+                table = table_of(tables, table_ids + place + unit, mask)
+            value = quad_of(
+                low[quad % 8 // 2],
+                high[quad % 8 // 2],
+                table,
+                quad % 2,
+                WIDTH,
+                TABLES,
+                PORTABLE,
+            )
+            x = tl.load(
+                digits + segment * (8 * CHUNKS) + quad,
+                mask=has_column,
+                other=0,
+                eviction_policy="evict_last",
+            )
+            dot = dp4a(
+                tl.broadcast_to(value[None, :], (COLUMNS, ROWS)),
+                tl.broadcast_to(x[:, None], (COLUMNS, ROWS)),
+                dot,
+                PORTABLE,
+            )
+            if HAS_OFFSETS:
+                digit_sum = dp4a(x, x * 0 + 0x01010101, digit_sum, PORTABLE)
+            if (quad + 1) % (8 * CHUNKS // SHARED) == 0:
+                group = block * SHARED + quad * SHARED // (8 * CHUNKS)
+                scale = tl.load(
+                    scales + (group * ALL_SUMS + plane) * rows + row, mask=mask, other=0
                 )
-                x = tl.load(
-                    digits + segment * (8 * CHUNKS) + quad,
-                    mask=has_column,
-                    other=0,
-                    eviction_policy="evict_last",
-                )
-                dot = dp4a(
-                    tl.broadcast_to(value[None, :], (COLUMNS, ROWS)),
-                    tl.broadcast_to(x[:, None], (COLUMNS, ROWS)),
-                    dot,
-                    PORTABLE,
-                )
-                if plane == 0 and HAS_OFFSETS:
-                    digit_sum = dp4a(x, x * 0 + 0x01010101, digit_sum, PORTABLE)
-                if (quad + 1) % (8 * CHUNKS // SHARED) == 0:
-                    group = block * SHARED + quad * SHARED // (8 * CHUNKS)
-                    scale = tl.load(
-                        scales + (group * ALL_SUMS + plane) * rows + row, mask=mask, other=0
+                total += dot.to(tl.int64) * scale.to(tl.int64)[None, :]
+                dot = tl.zeros((COLUMNS, ROWS), tl.int32)
+                if HAS_OFFSETS:
+                    offset = tl.load(
+                        offsets + group * rows + row, mask=mask & (planes == 0), other=0
                     )
-                    total += dot.to(tl.int64) * scale.to(tl.int64)[None, :]
-                    dot = tl.zeros((COLUMNS, ROWS), tl.int32)
-                    if plane == 0 and HAS_OFFSETS:
-                        offset = tl.load(offsets + group * rows + row, mask=mask, other=0)
-                        total += digit_sum.to(tl.int64)[:, None] * offset.to(tl.int64)[None, :]
-                        digit_sum = tl.zeros((COLUMNS,), tl.int32)
+                    total += digit_sum.to(tl.int64)[:, None] * offset.to(tl.int64)[None, :]
+                    digit_sum = tl.zeros((COLUMNS,), tl.int32)
         if not IS_ORDERED:
             tl.atomic_add(
                 partial + row[None, :],
                 total,
-                mask=has_column[:, None] & mask[None, :],
+                mask=has_column[:, None] & (mask & (planes == SUMS - 1))[None, :],
                 sem="relaxed",
             )
-            total = tl.zeros((COLUMNS, ROWS), tl.int64)
+            total = tl.where((planes == SUMS - 1)[None, :], 0, total)
     if IS_ORDERED:
         target = partial + row[None, :]
         both = has_column[:, None] & mask[None, :]
