@@ -23,6 +23,7 @@ from .words import CHUNK
 
 __all__ = [
     "DECODE_TOKENS",
+    "default_config",
     "digit_count",
     "launch_align",
     "launch_matmul",
@@ -47,6 +48,24 @@ Config = DecodeConfig | PrefillConfig
 def digit_count(numerics: Numerics) -> int:
     """Return the digits of base 128 of an aligned activation, the top one signed."""
     return 1 + -(-max(numerics.aligned_width - 8, 0) // 7)
+
+
+def default_config(spec: WeightSpec, tokens: int, digits: int, device: torch.device) -> Config:
+    """Return what a product takes by default.
+
+    Parameters
+    ----------
+    spec : WeightSpec
+    tokens, digits : int
+        Tokens, and digits of one; see :func:`digit_count`.
+    device : torch.device
+    """
+    processors = _processors(device)
+    if tokens <= DECODE_TOKENS:
+        return default_decode(spec.rows, _segments(spec)[2], tokens * digits, processors)
+    depth, steps = _depth_and_steps(spec)
+    segments = spec.groups * max(spec.padded_group, CHUNK) // (depth * steps)
+    return default_prefill(spec.rows, segments, tokens * digits, processors)
 
 
 def launch_matmul(
@@ -203,11 +222,13 @@ def _product(
     )
     if not tokens:
         return exponents, flags
+    if config is None:
+        config = default_config(spec, tokens, digits.shape[1], digits.device)
     flat = digits.view(-1, digits.shape[2])
-    if is_decode:
-        partial = _decode(flat, weights, config if isinstance(config, DecodeConfig) else None)
+    if isinstance(config, DecodeConfig):
+        partial = _decode(flat, weights, config)
     else:
-        partial = _prefill(flat, weights, config if isinstance(config, PrefillConfig) else None)
+        partial = _prefill(flat, weights, config)
     _run(
         output_kernel,
         (tokens, -(-spec.rows // _OUTPUT_BLOCK)),
@@ -225,13 +246,11 @@ def _product(
     return exponents, flags
 
 
-def _decode(digits: Tensor, weights: PackedWeights, config: DecodeConfig | None) -> Tensor:
+def _decode(digits: Tensor, weights: PackedWeights, config: DecodeConfig) -> Tensor:
     """Return the sums of each digit, int64 of shape (tokens * digits, N)."""
     spec = weights.spec
     chunks, segments_per_group, segments = _segments(spec)
     columns = digits.shape[0]
-    if config is None:
-        config = default_decode(spec.rows, segments, columns, _processors(digits.device))
     is_shared = config.split > 1 or not spec.is_ordered
     make = torch.zeros if is_shared else torch.empty
     partial = make((columns, spec.rows), dtype=torch.int64, device=digits.device)
@@ -269,17 +288,12 @@ def _decode(digits: Tensor, weights: PackedWeights, config: DecodeConfig | None)
     return partial
 
 
-def _prefill(digits: Tensor, weights: PackedWeights, config: PrefillConfig | None) -> Tensor:
+def _prefill(digits: Tensor, weights: PackedWeights, config: PrefillConfig) -> Tensor:
     """Return the same as :func:`_decode`."""
     spec = weights.spec
     columns, plane = digits.shape
-    group = plane // spec.groups
-    depth = next(size for size in (128, 64, 32) if group % size == 0)
-    # Long groups are scaled once and not with every product, if an int32 holds their dot product.
-    steps = group // depth if _LONG_GROUP <= group <= _MAX_SEGMENT else 1
+    depth, steps = _depth_and_steps(spec)
     segments = plane // (depth * steps)
-    if config is None:
-        config = default_prefill(spec.rows, segments, columns, _processors(digits.device))
     values = launch_values(weights)
     make = torch.zeros if config.split > 1 else torch.empty
     partial = make((columns, spec.rows), dtype=torch.int64, device=digits.device)
@@ -315,6 +329,14 @@ def _segments(spec: WeightSpec) -> tuple[int, int, int]:
     chunks = max(n for n in range(1, _MAX_CHUNKS + 1) if chunks_per_group % n == 0)
     segments_per_group = chunks_per_group // chunks
     return chunks, segments_per_group, spec.groups // spec.groups_per_chunk * segments_per_group
+
+
+def _depth_and_steps(spec: WeightSpec) -> tuple[int, int]:
+    """Return the columns of a product of the tensor cores, and how many have one scale."""
+    group = max(spec.padded_group, CHUNK)
+    depth = next(size for size in (128, 64, 32) if group % size == 0)
+    # Long groups are scaled once and not with every product, if an int32 holds their dot product.
+    return depth, group // depth if _LONG_GROUP <= group <= _MAX_SEGMENT else 1
 
 
 def _run(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,23 +12,31 @@ from torch import Tensor
 
 from ..formats import FLOATS, FloatType, NumberFormat, Numerics, QuantizedMatrix
 from .arrays import from_numpy
-from .dtypes import BIT_DTYPES, DTYPES
-from .op import matmul
+from .dtypes import BIT_DTYPES, DTYPES, dtype_name
+from .op import check_sum_width, matmul
+from .op import sums as exact_sums
 from .packed import PackedWeights
 
 __all__ = ["adversarial_layers", "check_fallback", "device_fault", "find_fault"]
 
 _ROWS = 67
-_GROUP = 64  # longest group of a test layer
+_GROUP = 1024  # longest group of a test layer; kernels only repeat themselves for longer ones
 _TAIL = 13
-_NUMERICS = (
-    Numerics(activation="float32", act_width=24),
-    Numerics(activation="float16", act_width=16, output="float16"),
-    Numerics(activation="bfloat16", act_width=8, output="bfloat16"),
-    Numerics(activation="int8", act_width=8),
+# Numerics, and how many tokens: every count of digits (4, 3, 2, 1, 1, 6), so that by default every
+# width of a decode (1 to 64 columns of digits) and of a prefill tile (16 to 64) has its turn.
+_CASES = (
+    (Numerics(activation="float32", act_width=24), (1, 8, 33)),
+    (Numerics(activation="float16", act_width=16, output="float16"), (3, 33)),
+    (Numerics(activation="float16", act_width=15), (4, 9)),
+    (Numerics(activation="bfloat16", act_width=8, output="bfloat16"), (1, 9)),
+    (Numerics(activation="int8", act_width=8), (2, 33)),
+    (Numerics(activation="float16", act_width="exact"), (8,)),
 )
+_SUMS_NUMERICS = _CASES[0][0]
+_OTHER_SPLIT = (1, 9)  # counts of tokens with a split that is not the layer's
 
 Product = Callable[[Tensor, PackedWeights, Numerics], Tensor]
+Sums = Callable[[Tensor, PackedWeights, Numerics], tuple[Tensor, Tensor, Tensor]]
 
 # What was found, by device, formats and layout.
 _faults: dict[tuple, str] = {}
@@ -47,9 +56,15 @@ def device_fault(matrix: QuantizedMatrix, device: torch.device) -> str:
     """
     key = _key(matrix, device, "words")
     if key not in _faults:
-        from .launch import launch_matmul  # needs triton
+        from .launch import launch_matmul, launch_sums  # needs triton
 
-        fault = find_fault(matrix, device, launch_matmul, PackedWeights.words)
+        fault = find_fault(
+            matrix,
+            device,
+            _as_layer(matrix, launch_matmul),
+            PackedWeights.words,
+            sums=_as_layer(matrix, launch_sums),
+        )
         if fault:
             name = _name(device)
             warnings.warn(
@@ -73,7 +88,7 @@ def check_fallback(matrix: QuantizedMatrix, device: torch.device) -> None:
     """
     key = _key(matrix, device, "dense")
     if key not in _faults:
-        _faults[key] = find_fault(matrix, device, matmul, PackedWeights.dense)
+        _faults[key] = find_fault(matrix, device, matmul, PackedWeights.dense, sums=_fallback_sums)
     if _faults[key]:
         raise RuntimeError(
             f"Float64 products are wrong on {_name(device)}, so nothing can be computed there; "
@@ -86,6 +101,8 @@ def find_fault(
     device: torch.device,
     product: Product,
     derive: Callable[[QuantizedMatrix], PackedWeights],
+    *,
+    sums: Sums | None = None,
 ) -> str:
     """Compare a product with that of the processor over an adversarial set.
 
@@ -99,6 +116,8 @@ def find_fault(
         As :func:`launch_matmul` or :func:`matmul`.
     derive : callable
         The layout that the product takes.
+    sums : callable, optional
+        As :func:`launch_sums`; tried too.
 
     Returns
     -------
@@ -107,24 +126,84 @@ def find_fault(
     """
     for case, layer in adversarial_layers(matrix).items():
         dense = PackedWeights.dense(layer)
-        for numerics in _NUMERICS:
+        for numerics, counts in _CASES:
+            if _is_too_wide(dense, numerics):
+                continue
             x = from_numpy(_tokens(numerics, layer.columns)).view(DTYPES[numerics.activation])
-            expected = _bits(matmul(x, dense, numerics), numerics)
-            for tokens in (x[:3], x):  # either kernel
-                what = f"{case} with {numerics.activation}, {len(tokens)} tokens"
+            runs = [(product, count, "") for count in counts]
+            if sums is not None and numerics == _SUMS_NUMERICS:
+                runs += [(sums, count, "sums of ") for count in counts]
+            for run, count, name in runs:
+                what = f"{case} with {numerics.activation}, {name}{count} tokens"
+                tokens = x[:count]
                 try:
-                    y = product(tokens.to(device), derive(layer).to(device), numerics).cpu()
+                    seen = run(tokens.to(device), derive(layer).to(device), numerics)
+                    parts = seen if isinstance(seen, tuple) else (seen,)
+                    found = [part.cpu() for part in parts]
                 except Exception as error:  # whatever it is, the device is not to be trusted
                     return f"{what}: {type(error).__name__}: {error}"
-                differ = int((_bits(y, numerics) != expected[: len(tokens)]).sum())
+                right = exact_sums(tokens, dense, numerics, check=False) if name else None
+                expected = right or (matmul(tokens, dense, numerics),)
+                pairs = zip(found, expected, strict=True)
+                differ = sum(int((_bits(y) != _bits(z)).sum()) for y, z in pairs)
                 if differ:
-                    return f"{what}: {differ} of {y.numel()} outputs have other bits"
+                    size = sum(part.numel() for part in found)
+                    return f"{what}: {differ} of {size} outputs have other bits"
     return ""
 
 
+def _fallback_sums(
+    x: Tensor, weights: PackedWeights, numerics: Numerics
+) -> tuple[Tensor, Tensor, Tensor]:
+    return exact_sums(x, weights, numerics, check=False)
+
+
+def _as_layer(matrix: QuantizedMatrix, launch: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a launch with the configurations that the layer gets by default.
+
+    Small layers have others of their own. One more split, or one less, takes the other way to
+    write sums; which is taken where a row has only one program.
+    """
+    from .launch import default_config, digit_count
+
+    def run(x: Tensor, weights: PackedWeights, numerics: Numerics) -> Any:
+        whole = replace(weights.spec, rows=matrix.rows, columns=matrix.columns)
+        config = default_config(whole, len(x), digit_count(numerics), x.device)
+        if len(x) in _OTHER_SPLIT:
+            config = replace(config, split=2 if config.split == 1 else 1)
+        return launch(x, weights, numerics, config=config)
+
+    return run
+
+
+def _is_too_wide(weights: PackedWeights, numerics: Numerics) -> bool:
+    try:
+        check_sum_width(weights.spec.row_sum, numerics)
+    except ValueError:
+        return True
+    return False
+
+
 def _key(matrix: QuantizedMatrix, device: torch.device, layout: str) -> tuple:
-    group_size = min(matrix.group_size, _GROUP)
-    return (_index(device), matrix.members, group_size, matrix.scale_width, layout)
+    """Return all that decides which kernels a layer has; the split only bounds their loops."""
+    return (
+        _index(device),
+        matrix.members,
+        tuple(_used_members(matrix)),
+        _group_size(matrix),
+        matrix.groups == 1,
+        matrix.scale_width,
+        matrix.rows >= 4096,  # from which on tiles of a prefill are larger
+        layout,
+    )
+
+
+def _group_size(matrix: QuantizedMatrix) -> int:
+    return min(matrix.group_size, matrix.columns, _GROUP)
+
+
+def _used_members(matrix: QuantizedMatrix) -> list[int]:
+    return np.unique(matrix.format_ids).tolist()
 
 
 def _index(device: torch.device) -> int:
@@ -142,13 +221,15 @@ def adversarial_layers(matrix: QuantizedMatrix) -> dict[str, QuantizedMatrix]:
     Parameters
     ----------
     matrix : QuantizedMatrix
-        Gives formats, scale width and, as far as it is short, group size.
+        Gives the formats that it uses, scale width and, up to 1024, group size.
     """
     rng = np.random.default_rng(1)
-    group_size = min(matrix.group_size, matrix.columns, _GROUP)
-    columns = 2 * group_size + min(_TAIL, group_size - 1)
+    group_size = _group_size(matrix)
+    # The only group of a row is laid out in another way than the first of several.
+    several = 2 * group_size + min(_TAIL, group_size - 1)
+    columns = group_size if matrix.groups == 1 and matrix.columns <= _GROUP else several
     groups = -(-columns // group_size)
-    format_ids = rng.integers(0, len(matrix.members), (_ROWS, groups), dtype=np.uint8)
+    format_ids = rng.choice(_used_members(matrix), (_ROWS, groups)).astype(np.uint8)
     widths = np.array([item.code_width for item in matrix.members])[format_ids]
     has_zero = np.array([item.has_zero_point for item in matrix.members])[format_ids]
     counts = np.array([item.scale_count for item in matrix.members])
@@ -234,5 +315,6 @@ def _float_patterns(
         yield rng.integers(0, kind.infinity, columns) | sign * rng.integers(0, 2, columns)
 
 
-def _bits(y: Tensor, numerics: Numerics) -> Tensor:
-    return y.view(BIT_DTYPES[numerics.output])
+def _bits(y: Tensor) -> Tensor:
+    name = dtype_name(y.dtype)
+    return y.view(BIT_DTYPES[name]) if name in BIT_DTYPES else y

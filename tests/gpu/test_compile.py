@@ -12,8 +12,9 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from lutra.formats import CATALOG, Numerics
-from lutra.gpu import PackedWeights, launch
+from lutra.gpu import PackedWeights, launch, self_test
 from lutra.gpu.configs import PREFILL_CONFIGS, DecodeConfig
+from lutra.gpu.kernel_decode import decode_kernel
 from lutra.sim import random_matrix
 
 TYPES = {
@@ -110,6 +111,55 @@ def test_decode(names, tables, capability, launches, tmp_path):
     assert "red." in ptx or "atom." in ptx
 
 
+# Bytes: what ptxas gives up by itself, so that more warps fit a multiprocessor. A kernel that has
+# too few registers spills hundreds.
+SMALL_STACK = 64
+FAMILIES = {
+    "value": [("int4",), ("int4_asym",), ("int8",), ("int3",)],
+    "table": [("bitmod4",), ("bitmod3",)],
+    "bcq": [("bcq1",), ("bcq3",), ("bcq4_asym",)],
+    "mixture": [("int2", "int5", "bitmod4", "bcq3_asym")],
+}
+
+
+def check_registers(capability, packed, launches, folder, cases):
+    """Compile decode kernels as they are launched by default, and look for spilled registers."""
+    for count, act_width in cases:
+        numerics = Numerics(act_width=act_width)
+        launch.launch_matmul(tokens(count, numerics), packed, numerics)
+    distinct = {str(item.constants): item for item in launches if item.kernel is decode_kernel}
+    for item in distinct.values():
+        *_, cubin = compile_for(capability, item)
+        used = resources(cubin, folder)
+        assert used["STACK"] <= SMALL_STACK, item.constants
+        assert used["LOCAL"] == 0
+    return {item.constants["COLUMNS"] for item in distinct.values()}
+
+
+@pytest.mark.parametrize("names", [("bitmod4",), ("bcq3",)], ids=str)
+def test_decode_has_the_registers(names, launches, tmp_path):
+    assert check_registers(90, layer(*names), launches, tmp_path, [(2, 16)]) == {8}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", [80, 90, 120])
+@pytest.mark.parametrize("group_size", [16, 128])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_decode_has_the_registers(family, group_size, capability, launches, tmp_path):
+    cases = [(count, width) for count in range(1, 9) for width in (8, 15, 16, 24, "exact")]
+    for names in FAMILIES[family]:
+        packed = layer(*names, group_size=group_size)
+        columns = check_registers(capability, packed, launches, tmp_path, cases)
+        assert columns == {1, 2, 4, 8, 16, 32, 64}
+        launches.clear()
+
+
+def test_too_large_a_tile_is_found(launches, tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, "default_decode", lambda *_: DecodeConfig(256, 2, 4))
+    with pytest.raises(AssertionError, match=r"assert \d+ <= 64"):
+        check_registers(90, layer("int4"), launches, tmp_path, [(2, 16)])
+
+
 @pytest.mark.parametrize(
     ("numerics", "output"),
     [
@@ -176,3 +226,48 @@ def test_everything_compiles(capability, shared_kib, launches):
         if place < by_default or shared_kib > 100:
             assert metadata.shared <= shared_kib * 1024
     assert len({item.kernel for item in launches}) == 5
+
+
+def variants(launches):
+    """Return which kernels were launched, but for how many programs share a row."""
+    names = ("decode_kernel", "values_kernel", "prefill_kernel")
+    found = {
+        (item.kernel.__name__, str(item.constants | {"SPLIT": 0}))
+        for item in launches
+        if item.kernel.__name__ in names
+    }
+    launches.clear()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("names", "columns", "group_size"),
+    [
+        (("int4",), 512, 128),
+        (("bitmod4",), 96, 16),
+        (("bcq3_asym",), 5, 128),
+        (("int2", "bitmod4", "bcq3"), 300, 64),
+        (("int8",), 4096, 2048),
+    ],
+)
+def test_the_self_test_runs_what_a_layer_runs(names, columns, group_size, launches):
+    formats = [item for name in names for item in CATALOG[name].members]
+    matrix = random_matrix(formats, 70, columns, group_size, seed=1)
+    packed = PackedWeights.words(matrix)
+    for count in range(1, 34):
+        for width in (8, 15, 16, 24):
+            numerics = Numerics(act_width=width)
+            x = torch.zeros(count, columns, dtype=torch.float16)
+            launch.launch_matmul(x, packed, numerics)
+    expected = variants(launches)
+    run = self_test._as_layer(matrix, launch.launch_matmul)
+    small, *_ = self_test.adversarial_layers(matrix).values()
+    for numerics, counts in self_test._CASES:
+        for count in counts:
+            x = torch.zeros(count, small.columns, dtype=getattr(torch, numerics.activation))
+            run(x, PackedWeights.words(small), numerics)
+    seen = variants(launches)
+    if group_size > 1024:  # longer groups are more segments, and more steps, of the same
+        assert len(seen) >= len(expected)
+    else:
+        assert expected <= seen

@@ -26,7 +26,7 @@ def gpu(monkeypatch):
     monkeypatch.setattr(self_test, "_faults", {})
     found = SimpleNamespace(words="", dense="", calls=[])
 
-    def find_fault(matrix, device, product, derive):
+    def find_fault(matrix, device, product, derive, *, sums):
         found.calls.append((derive.__name__, device))
         return getattr(found, derive.__name__)
 
@@ -80,7 +80,7 @@ def test_wrong_weights_are_found(matrix):
         return packed
 
     fault = self_test.find_fault(matrix, CPU, matmul, derive)
-    assert fault.startswith("random weights with float32, 3 tokens: ")
+    assert fault.startswith("random weights with float32, 1 tokens: ")
 
 
 def test_failures_are_faults(matrix):
@@ -88,7 +88,7 @@ def test_failures_are_faults(matrix):
         raise MemoryError("too large a tile")
 
     fault = self_test.find_fault(matrix, CPU, product, PackedWeights.words)
-    assert fault == "random weights with float32, 3 tokens: MemoryError: too large a tile"
+    assert fault == "random weights with float32, 1 tokens: MemoryError: too large a tile"
 
 
 def test_a_good_device_is_asked_once_for_each_set_of_formats(matrix, gpu):
