@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lutra.formats import CATALOG, CODEBOOKS, ValueFormat
-from lutra.gpu import Computation, Linear, PackedWeights, matmul, paths, self_test
+from lutra.gpu import Computation, Linear, PackedWeights, matmul, paths, self_test, sums
 from lutra.sim import random_matrix
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 3)
@@ -71,6 +71,17 @@ def test_planted_faults_are_found(matrix, change, found):
     fault = self_test.find_fault(matrix, CPU, planted(change), PackedWeights.dense)
     assert found in fault
     assert "outputs have other bits" in fault
+
+
+@pytest.mark.parametrize("part", range(3))
+def test_wrong_sums_are_found(matrix, part):
+    def wrong(x, weights, numerics):
+        found = [item.clone() for item in sums(x, weights, numerics, check=False)]
+        found[part].view(torch.int8).view(-1)[0] ^= 1
+        return found[0], found[1], found[2]
+
+    fault = self_test.find_fault(matrix, CPU, matmul, PackedWeights.dense, sums=wrong)
+    assert fault.startswith("random weights with float32, sums of 1 tokens: 1 of ")
 
 
 def test_wrong_weights_are_found(matrix):
