@@ -25,10 +25,10 @@ class TritonBackend:
 
     def __init__(self, config: EngineConfig, progress: Progress) -> None:
         check_packages("torch", "triton")
-        import torch  # takes seconds
+        from ..gpu import kernel_device  # PyTorch takes seconds to import
 
         self._numerics = config.parameters.numerics
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._device = kernel_device()
         self._interpreter: ProcessPoolExecutor | None = None
         if self._device == "cpu":
             progress("starting Triton's interpreter", 0.0)

@@ -7,7 +7,7 @@ if find_spec("torch") is None:
 
 from .activations import ZERO_TOKEN, AlignedTokens, align, step_exponents
 from .arrays import from_numpy, to_numpy
-from .compute import Computation
+from .compute import Computation, kernel_device
 from .host import add_bias, scale_tokens
 from .linear import Linear
 from .op import matmul, sums
@@ -29,6 +29,7 @@ __all__ = [
     "align",
     "convert_output",
     "from_numpy",
+    "kernel_device",
     "matmul",
     "patch",
     "scale_tokens",

@@ -11,7 +11,12 @@ from .op import check_sum_width, matmul, sums
 from .packed import PackedWeights
 from .paths import why_not_fast
 
-__all__ = ["Computation"]
+__all__ = ["Computation", "kernel_device"]
+
+
+def kernel_device() -> str:
+    """Return where kernels can run: ``cuda``, or ``cpu`` for Triton's interpreter."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class Computation:
