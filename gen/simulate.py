@@ -37,8 +37,8 @@ class LayerComparison:
     predicted_cycles : int
         What the cycle model says that they are.
     useful_cycles : float
-        Cycles that the same lanes would take if each worked on a real row, or read its codes where
-        that takes longer, in every cycle.
+        Cycles that the same lanes would take for the steps of all real rows, or for reading their
+        codes where that takes longer, with nothing beside them and evenly shared out.
     stream_bits : int
         Bits of the weight stream, headers, padding and checksums included.
     seconds : float

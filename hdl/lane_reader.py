@@ -14,7 +14,7 @@ __all__ = ["LaneReader", "header_layout", "program_layout"]
 def header_layout(layout: StreamLayout) -> data.StructLayout:
     """Return what a record header says as a structure; scales are signed.
 
-    Scales beyond the format's own, and the zero-point where it has none, mean nothing.
+    Scales beyond the format's own mean nothing; the zero-point is 0 where it has none.
     """
     return data.StructLayout({
         "format": layout.format_width,
@@ -241,7 +241,10 @@ class LaneReader(wiring.Component):
         m.d.comb += self.unknown.eq(refused & self._reading)
 
     def _look_ahead(self, m: Module, batch: Value) -> None:
-        """Look up how long the next header is: its format is there even if the rest is not."""
+        """Look up how long the next header is: its format is there even if the rest is not.
+
+        Where no slot is left there is no format either; any length is too much then.
+        """
         layout = self.parameters.layout
         m.d.comb += self._after.eq(self._slot + self._slots)
         m.d.comb += self._next_slots.eq(1)

@@ -16,7 +16,8 @@ class Error(enum.Enum, shape=3):
     SIZE = 3
     """N or K is zero or over the engine's limit, or the header's numbers disagree."""
     LENGTH = 4
-    """A stream is longer or shorter than its header says, or than the other stream needs."""
+    """A stream is longer or shorter than its header says, or than the other stream needs; or a span
+    is so long that lanes wait for each other."""
     CRC = 5
     """A checksum differs."""
     NONFINITE = 6
