@@ -9,6 +9,9 @@ from .parameters import EngineParameters
 
 __all__ = ["Core", "activation_write_layout"]
 
+INDEX_WIDTH = 10
+"""Bits that tell what is written of a slice: entries of a table, or parts."""
+
 
 def activation_write_layout(parameters: EngineParameters, values: data.Layout) -> data.StructLayout:
     """Return the bus that gives every lane what its core keeps of the activations.
@@ -16,14 +19,16 @@ def activation_write_layout(parameters: EngineParameters, values: data.Layout) -
     ``values`` is the core's own: what it keeps of one slice in one cycle, for each token.
     """
     tokens = parameters.tokens
-    return data.StructLayout({
+    fields: dict = {
         "enable": 1,  # keep `values`
         "slice": parameters.slice_address_width,
-        "index": 8,  # which of the slice's values these are
+        "index": INDEX_WIDTH,  # which of the slice's values these are
         "values": data.ArrayLayout(values, tokens),
-        "enable_sum": 1,  # keep `sum`, as the slice's
-        "sum": data.ArrayLayout(signed(parameters.slice_width), tokens),
-    })
+    }
+    if parameters.core.needs_slice_sums(parameters.layout.members):
+        fields["enable_sum"] = 1  # keep `sum`, as the slice's
+        fields["sum"] = data.ArrayLayout(signed(parameters.slice_width), tokens)
+    return data.StructLayout(fields)
 
 
 class Core(wiring.Component):

@@ -1,5 +1,6 @@
 """What is chosen about the arithmetic of a lane: one class for each kind of engine."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -34,6 +35,10 @@ class CoreOptions:
         """Cycles in which a slice's activations are written for the lanes."""
         raise NotImplementedError
 
+    def needs_slice_sums(self, members: Sequence[NumberFormat]) -> bool:
+        """Whether cores are to be told the sum of each slice's activations."""
+        return False
+
     def steps(self, item: NumberFormat) -> int:
         """Count the passes over a slice that a format takes."""
         raise NotImplementedError
@@ -50,9 +55,11 @@ class LutOptions(CoreOptions):
     Parameters
     ----------
     mu : int
-        Activations that share one table, 1 to 8.
+        Activations that share one table: 1 to 8, or to 10 in block RAM.
     table : str
-        ``full``: 2^mu entries; ``half``: 2^(mu-1) entries and a sign.
+        ``full``: sums of every subset, 2^mu entries in distributed RAM; ``half``: sums under every
+        choice of signs but the last, 2^(mu-1) entries and a sign; ``block``: as ``full``, in block
+        RAM.
 
     Raises
     ------
@@ -65,19 +72,35 @@ class LutOptions(CoreOptions):
     table: str = "full"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.mu, int) or not 1 <= self.mu <= 8:
-            raise ValueError(f"mu must be an integer in 1..8, not {self.mu!r}")
-        if self.table not in ("full", "half"):
-            raise ValueError(f"table must be 'full' or 'half', not {self.table!r}")
+        if self.table not in ("full", "half", "block"):
+            raise ValueError(f"table must be 'full', 'half' or 'block', not {self.table!r}")
+        most = 10 if self.table == "block" else 8
+        if not isinstance(self.mu, int) or not 1 <= self.mu <= most:
+            raise ValueError(
+                f"mu must be an integer in 1..{most} for table {self.table!r}, not {self.mu!r}"
+            )
         if self.table == "half" and self.mu < 2:
             raise ValueError(
                 "mu must be at least 2 for half tables; use 2 or more, or table 'full'"
             )
 
     @property
+    def is_half(self) -> bool:
+        """Whether entries are sums under signs, looked up with a sign of their own."""
+        return self.table == "half"
+
+    @property
     def write_cycles(self) -> int:
-        """Cycles that a slice's tables take: to sum up the first entry, and one for each."""
-        return self.mu + self.entries
+        """Cycles that a slice's tables take: one for each entry.
+
+        Where the first entry is not zero, the ones before to sum it up.
+        """
+        return self.entries + (self.mu if self.is_half else 0)
+
+    def needs_slice_sums(self, members: Sequence[NumberFormat]) -> bool:
+        """Whether digits of some kind take the sum of a slice's activations beside look-ups."""
+        bipolar = any(plane.bipolar for item in members for plane in item.planes)
+        return self.is_half or bipolar or any(item.has_zero_point for item in members)
 
     def steps(self, item: NumberFormat) -> int:
         """Count the digit planes of a format."""
@@ -90,7 +113,7 @@ class LutOptions(CoreOptions):
     @property
     def entries(self) -> int:
         """Entries of one table."""
-        return 1 << (self.mu if self.table == "full" else self.mu - 1)
+        return 1 << (self.mu - 1 if self.is_half else self.mu)
 
 
 @dataclass(frozen=True, kw_only=True)

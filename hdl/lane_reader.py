@@ -275,12 +275,19 @@ class LaneReader(wiring.Component):
         m.submodules.slices = slices = fifo.SyncFIFO(
             width=len(Value.cast(complete)), depth=self.parameters.slices_ahead
         )
+        widths = {item.code_width for item in layout.members}
         for bit in range(layout.max_code_width):
             kept = Signal(layout.width, name=f"code_{bit}", reset_less=True)
             now = self._bit == bit
             with m.If(self._code_taken & now):
                 m.d.sync += kept.eq(word)
-            m.d.comb += complete.codes[bit].eq(Mux(now, word, kept))
+            # The last bits of a slice are those at hand; a choice only where widths differ.
+            if bit + 1 == layout.max_code_width:
+                m.d.comb += complete.codes[bit].eq(word)
+            elif bit + 1 in widths:
+                m.d.comb += complete.codes[bit].eq(Mux(now, word, kept))
+            else:
+                m.d.comb += complete.codes[bit].eq(kept)
         m.d.comb += [
             complete.header.eq(self._raw_header),
             complete.slice.eq(self._described),

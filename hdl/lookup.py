@@ -1,14 +1,14 @@
-"""The table look-ups of one lane for one token: keys in, the slice's signed sum out."""
+"""The table look-ups of one lane for one token: keys in, the slice's sum out."""
 
-from amaranth import Cat, Module, Mux, Signal, Value, signed
+from amaranth import Cat, Module, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from .core_options import LutOptions
 from .parameters import EngineParameters, signed_width
-from .pipeline import registered_sum, sum_latency
+from .pipeline import registered_signed_sum, registered_sum, sum_latency
 
-__all__ = ["Lookup", "entries_layout", "lut_options"]
+__all__ = ["Lookup", "entries_layout", "entry_offset", "lut_options"]
 
 
 def lut_options(parameters: EngineParameters) -> LutOptions:
@@ -25,18 +25,33 @@ def lut_options(parameters: EngineParameters) -> LutOptions:
 
 
 def entries_layout(parameters: EngineParameters) -> data.ArrayLayout:
-    """Return one entry of every table of a slice: signed sums of ``mu`` activations."""
-    options = lut_options(parameters)
-    entry = signed(signed_width(options.mu * parameters.numerics.peak))
+    """Return one entry of every table of a slice.
+
+    In half tables a sum of ``mu`` activations under signs. In others the sum of some of them, and
+    :func:`entry_offset` beside it, which makes it unsigned: adders of unsigned numbers need no LUT
+    for the bit that they grow by.
+    """
+    options, numerics = lut_options(parameters), parameters.numerics
+    entry = signed(signed_width(options.mu * numerics.peak))
+    if not options.is_half:
+        entry = unsigned(numerics.aligned_width + (options.mu - 1).bit_length())
     return data.ArrayLayout(entry, options.tables(parameters.layout.width))
 
 
-class Lookup(wiring.Component):
-    """Sum of ±activations of one slice, by one look-up for each ``mu`` of them.
+def entry_offset(parameters: EngineParameters) -> int:
+    """Return what every entry has beside its sum."""
+    if lut_options(parameters).is_half:
+        return 0
+    return 1 << (Shape.cast(entries_layout(parameters).elem_shape).width - 1)
 
-    Table ``j`` holds, for every choice of signs, the signed sum of activations ``mu * j`` up to
-    ``mu * (j + 1)``; a key bit of 1 stands for +1. A half table holds those whose last sign is -1,
-    at the lower bits' address; for the others the complement is looked up and negated.
+
+class Lookup(wiring.Component):
+    """Sum of a slice's activations as a key chooses, by one look-up for each ``mu`` of them.
+
+    Table ``j`` holds sums of activations ``mu * j`` up to ``mu * (j + 1)``, for every choice of
+    key bits the sum of those whose bit is 1. A half table holds sums under signs, of which 1 is +1,
+    for those choices whose last is -1, at the lower bits' address; for the others the complement is
+    looked up, and the sign goes on to the adders, which have room for it.
 
     Latency is :attr:`latency` cycles, throughput is one slice a cycle, no backpressure.
 
@@ -56,11 +71,11 @@ class Lookup(wiring.Component):
     entries : :py:`In(entries_layout(parameters))`
         What it is.
     key : :py:`In(width)`
-        Sign bits of one slice.
+        Digit bits of one slice.
     slice : :py:`In(slice_address_width)`
         Which slice's tables to use.
     sum : :py:`Out(signed(slice_width))`
-        Signed sum.
+        Sum of the activations whose bit is 1; in half tables that less the sum of all others.
     """
 
     enable: Signal
@@ -92,32 +107,50 @@ class Lookup(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        mu = self._options.mu
-
-        entries = []
-        for table in range(self._entries.length):
-            key = Signal(mu, name=f"key_{table}")
-            entry = Signal(self._entries.elem_shape, name=f"entry_{table}")
-            m.d.comb += key.eq(self.key[table * mu : (table + 1) * mu])
-            m.d.sync += entry.eq(self._read(m, table, key))
-            entries.append(entry)
-        m.d.comb += self.sum.eq(registered_sum(m, entries, name="sum"))
+        mu, tables = self._options.mu, self._entries.length
+        keys = [self.key[table * mu : (table + 1) * mu] for table in range(tables)]
+        if self._options.is_half:
+            signs, entries = [], []
+            for table, key in enumerate(keys):
+                last = key[mu - 1] if len(key) == mu else 0  # what is left over has no more signs
+                negate = Signal(name=f"negate_{table}", reset_less=True)
+                m.d.sync += negate.eq(last)
+                address = Cat(bit ^ last for bit in key[: mu - 1])
+                signs.append(negate)
+                entries.append(self._read(m, table, address))
+            m.d.comb += self.sum.eq(registered_signed_sum(m, signs, entries, name="sum"))
+        else:
+            entries = [self._read(m, table, key) for table, key in enumerate(keys)]
+            offset = tables * entry_offset(self.parameters)
+            m.d.comb += self.sum.eq(registered_sum(m, entries, name="sum") - offset)
 
         return m
 
     def _read(self, m: Module, table: int, key: Value) -> Value:
+        """Return an entry, one cycle later."""
+        address = Signal((self._options.entries - 1).bit_length(), name=f"key_{table}")
+        entry = Signal(self._entries.elem_shape, name=f"entry_{table}", reset_less=True)
+        in_blocks = self._options.table == "block"
         depth = self._options.entries << self.parameters.slice_address_width
-        store = memory.Memory(shape=self._entries.elem_shape, depth=depth, init=[])
+        store = memory.Memory(
+            shape=self._entries.elem_shape,
+            depth=depth,
+            init=[],
+            attrs={"ram_style": "block"} if in_blocks else None,
+        )
         m.submodules[f"table_{table}"] = store
-        write, read = store.write_port(), store.read_port(domain="comb")
+        write = store.write_port()
         m.d.comb += [
+            address.eq(key),
             write.en.eq(self.enable),
             write.addr.eq(Cat(self.entry, self.write_slice)),
             write.data.eq(self.entries[table]),
         ]
-        if self._options.table == "full":
-            m.d.comb += read.addr.eq(Cat(key, self.slice))
-            return read.data
-        negate = key[-1]
-        m.d.comb += read.addr.eq(Cat(key[:-1] ^ negate.replicate(len(key) - 1), self.slice))
-        return Mux(negate, -read.data, read.data)
+        if in_blocks:
+            read = store.read_port()
+            m.d.comb += [read.addr.eq(Cat(address, self.slice)), entry.eq(read.data)]
+        else:
+            read = store.read_port(domain="comb")
+            m.d.comb += read.addr.eq(Cat(address, self.slice))
+            m.d.sync += entry.eq(read.data)
+        return entry

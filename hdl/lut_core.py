@@ -4,7 +4,7 @@ from amaranth import Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory
 
 from .core import Core, activation_write_layout
-from .lookup import Lookup, entries_layout
+from .lookup import Lookup, entries_layout, lut_options
 from .parameters import EngineParameters
 from .pipeline import delay, sum_latency
 from .plane_decoder import PlaneDecoder, plane_coefficients, plane_layout
@@ -43,6 +43,11 @@ class LutCore(Core):
         """Cycles from a step to when its slice's activation sum is needed."""
         return 2 + self._tree
 
+    @property
+    def _needs_slice_sums(self) -> bool:
+        parameters = self.parameters
+        return parameters.core.needs_slice_sums(parameters.layout.members)
+
     def elaborate(self, platform: object) -> Module:
         m = Module()
         parameters = self.parameters
@@ -73,8 +78,12 @@ class LutCore(Core):
                 lookup.key.eq(key),
                 lookup.slice.eq(slice_at_look_up),
             ]
-            every = self._slice_sum(m, token, slice_at_inject)
-            total = self._digits(m, token, lookup.sum, every, plane)
+            total = Signal(signed(parameters.slice_width), name=f"total_{token}", reset_less=True)
+            if self._needs_slice_sums:
+                every = self._slice_sum(m, token, slice_at_inject)
+                m.d.sync += total.eq(self._digits(lookup.sum, every, plane))
+            else:
+                m.d.sync += total.eq(lookup.sum)
             m.d.comb += self.sums[token].eq(self._weighted(m, token, total, coefficient))
 
         return m
@@ -93,20 +102,18 @@ class LutCore(Core):
         ]
         return read.data
 
-    def _digits(
-        self, m: Module, token: int, signed_sum: Value, every: Value, plane: data.View
-    ) -> Value:
-        """Sum of 0/1 digits less the zero-point's, or of ±1 digits as it is; one cycle later.
+    def _digits(self, looked_up: Value, every: Value, plane: data.View) -> Value:
+        """Sum of 0/1 digits less the zero-point's, or of ±1 digits.
 
-        With ``D`` the sum over ±1 and ``X`` that over all activations, 0/1 digits sum up to
-        ``(D + X) / 2``; a zero-point's digit of 1 takes ``X`` off that.
+        With ``S`` the sum over 0/1, ``D`` that over ±1 and ``X`` that over all activations,
+        ``D`` is ``2 S - X``; a zero-point's digit of 1 takes ``X`` off ``S``.
         """
-        shape = signed(self.parameters.slice_width + 1)
-        total = Signal(shape, name=f"total_{token}", reset_less=True)
-        unipolar = Signal(shape, name=f"unipolar_{token}")
-        m.d.comb += unipolar.eq(Mux(plane.zero, signed_sum - every, signed_sum + every) >> 1)
-        m.d.sync += total.eq(Mux(plane.bipolar, signed_sum, unipolar))
-        return total
+        if lut_options(self.parameters).is_half:
+            unipolar = looked_up + Mux(plane.zero, ~every, every) + plane.zero
+            return Mux(plane.bipolar, looked_up, unipolar >> 1)
+        takes_off = plane.bipolar | plane.zero
+        digits = Mux(plane.bipolar, looked_up << 1, looked_up)
+        return digits + Mux(takes_off, ~every, 0) + takes_off
 
     def _weighted(self, m: Module, token: int, total: Value, coefficient: Value) -> Value:
         weighted = Signal(signed(self.parameters.segment_width), name=f"weighted_{token}")

@@ -43,8 +43,9 @@ class EngineParameters:
         Activations in one beat of the activation stream; divides the layout's width, and what of it
         the core takes in a cycle.
     slices_ahead : int
-        Slices that wait in a lane for their turn, 2 to 16. Where formats differ in width, as many
-        as the widest has times the narrowest's bits keep the stream going.
+        Slices that wait in a lane for their turn, 1 to 16. One waits in registers and takes no
+        memory; where formats differ in width, as many as the widest has times the narrowest's bits
+        keep the stream going.
 
     Raises
     ------
@@ -73,8 +74,8 @@ class EngineParameters:
                 f"act_lanes must divide the {part} weights of a lane's cycle, "
                 f"not {self.act_lanes!r}"
             )
-        if not isinstance(self.slices_ahead, int) or not 2 <= self.slices_ahead <= 16:
-            raise ValueError(f"slices_ahead must be in 2..16, not {self.slices_ahead!r}")
+        if not isinstance(self.slices_ahead, int) or not 1 <= self.slices_ahead <= 16:
+            raise ValueError(f"slices_ahead must be in 1..16, not {self.slices_ahead!r}")
         if 0 in self.member_cycles:
             raise ValueError(
                 "codebook_terms must be at least 1 for a term engine that decodes codebooks, not 0"

@@ -1,11 +1,11 @@
 """Registers in a row, and sums in a registered tree."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from amaranth import Module, Signal, Value
+from amaranth import Module, Mux, Signal, Value
 from amaranth.hdl import ValueLike
 
-__all__ = ["delay", "registered_sum", "sum_latency"]
+__all__ = ["delay", "registered_signed_sum", "registered_sum", "sum_latency"]
 
 LEVELS_OF_STAGE = 2
 
@@ -57,12 +57,77 @@ def registered_sum(m: Module, terms: Sequence[ValueLike], *, name: str) -> Value
     Value
         The sum, exact, ``sum_latency(len(terms))`` cycles later.
     """
-    current: list[Value] = [Value.cast(term) for term in terms]
+    return _tree(m, [(Value.cast(term),) for term in terms], _add, name)[0]
+
+
+def registered_signed_sum(
+    m: Module, signs: Sequence[ValueLike], terms: Sequence[ValueLike], *, name: str
+) -> Value:
+    """Add up terms, each taken off where its sign is 1, as :func:`registered_sum` does.
+
+    An adder can take off one of its operands for nothing, but not both: each sum has the sign of
+    its first term until all are added up.
+
+    Parameters
+    ----------
+    m : Module
+        Receives the registers.
+    signs : sequence of value-like
+        One bit for each term.
+    terms : sequence of value-like
+        At least one; signed.
+    name : str
+        Prefix of the registers' names.
+
+    Returns
+    -------
+    Value
+        The sum, exact, ``sum_latency(len(terms))`` cycles later.
+    """
+    pairs = [(Value.cast(term), Value.cast(s)) for term, s in zip(terms, signs, strict=True)]
+    total, sign = _tree(m, pairs, _add_signed, name)
+    return Mux(sign, -total, total)
+
+
+_Term = tuple[Value, ...]
+
+
+def _tree(
+    m: Module, terms: list[_Term], combine: Callable[[_Term, _Term], _Term], name: str
+) -> _Term:
+    """Combine terms, which are values that belong together, in a registered binary tree."""
     level = 0
-    while len(current) > 1:
-        pairs = [sum(current[i + 1 : i + 2], current[i]) for i in range(0, len(current), 2)]
+    while len(terms) > 1:
+        terms = [
+            combine(*terms[index : index + 2]) if index + 1 < len(terms) else terms[index]
+            for index in range(0, len(terms), 2)
+        ]
         level += 1
-        if level % LEVELS_OF_STAGE == 0 or len(pairs) == 1:
-            pairs = [delay(m, pair, 1, name=f"{name}_{level}_{i}") for i, pair in enumerate(pairs)]
-        current = pairs
-    return current[0]
+        if level % LEVELS_OF_STAGE == 0 or len(terms) == 1:
+            terms = [
+                tuple(
+                    delay(
+                        m,
+                        value,
+                        1,
+                        name=f"{name}_{level}_{index}_{part}"
+                        if part
+                        else f"{name}_{level}_{index}",
+                    )
+                    for part, value in enumerate(term)
+                )
+                for index, term in enumerate(terms)
+            ]
+    return terms[0]
+
+
+def _add(first: _Term, second: _Term) -> _Term:
+    return (first[0] + second[0],)
+
+
+def _add_signed(first: _Term, second: _Term) -> _Term:
+    differ = first[1] ^ second[1]
+    # One more bit than the operands have: written so that it is one adder and not two.
+    width = max(len(first[0]), len(second[0])) + 1
+    other = Value.cast(Mux(differ, ~second[0], second[0])).as_signed()
+    return (first[0] + other + differ)[:width].as_signed(), first[1]

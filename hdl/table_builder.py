@@ -1,9 +1,10 @@
 """The tables of activation sums: one entry of every table of a slice a cycle."""
 
-from amaranth import Module, Mux, Signal, Value, signed
+from amaranth import Const, Module, Mux, Signal, Value
 
+from .choose import choose
 from .core import activation_write_layout
-from .lookup import entries_layout, lut_options
+from .lookup import entries_layout, entry_offset, lut_options
 from .parameters import EngineParameters
 from .tile_builder import TileBuilder
 
@@ -13,8 +14,9 @@ __all__ = ["TableBuilder"]
 class TableBuilder(TileBuilder):
     """:class:`TileBuilder` that writes tables.
 
-    A slice takes ``mu`` cycles to sum up the entry of all -1, and one for each entry in Gray code
-    order, so that each differs from the one before by twice one activation: one adder a table.
+    A slice takes one cycle for each entry in Gray code order, so that each differs from the one
+    before by one activation: one adder a table. The first is the empty sum. That of a half table,
+    all signs -1, takes ``mu`` cycles more, and one sign makes a difference of twice an activation.
 
     Parameters
     ----------
@@ -27,58 +29,63 @@ class TableBuilder(TileBuilder):
         super().__init__(parameters=parameters, write_layout=write)
 
     def _write(self, m: Module, held: list[list[Value]], writing: Value) -> Value:
-        options, numerics = lut_options(self.parameters), self.parameters.numerics
+        options = lut_options(self.parameters)
         mu, entries = options.mu, options.entries
         step = Signal(range(max(mu, entries)))
-        extending, begin, extend, written = Signal(), Signal(), Signal(), Signal()
+        begin, written = Signal(), Signal()
         m.d.comb += [
-            begin.eq(writing & ~extending),
-            extend.eq(writing & extending),
-            written.eq(extending & (step == entries - 1)),
-            self.write.enable.eq(extend),
+            self.write.enable.eq(writing & ~begin),
             self.write.index.eq(step ^ (step >> 1)),
+            written.eq(self.write.enable & (step == entries - 1)),
         ]
         with m.If(writing):
             m.d.sync += step.eq(step + 1)
-        with m.If((begin & (step == mu - 1)) | (extend & written)):
-            m.d.sync += [step.eq(0), extending.eq(~extending)]
+        with m.If(written):
+            m.d.sync += step.eq(0)
+        if options.is_half:
+            begun = Signal()
+            m.d.comb += begin.eq(writing & ~begun)
+            with m.If(begin & (step == mu - 1)):
+                m.d.sync += [step.eq(0), begun.eq(1)]
+            with m.If(written):
+                m.d.sync += begun.eq(0)
 
+        chosen, down = self._next_change(m, step, entries)
+        with m.If(begin):
+            m.d.comb += [chosen.eq(step), down.eq(1)]
         for token, elements in enumerate(held):
             for table in range(options.tables(self.parameters.layout.width)):
                 own = elements[table * mu : (table + 1) * mu]
-                own += [Value.cast(0)] * (mu - len(own))
-                name = f"{token}_{table}"
-                chosen = Signal(signed(numerics.aligned_width), name=f"x_{name}")
-                up = self._choose(m, own, chosen, step, begin, extend, name)
-                entry = Signal(self.write.values[token][table].shape(), name=f"entry_{name}")
-                with m.If(begin):
-                    m.d.sync += entry.eq(Mux(step == 0, 0, entry) - chosen)
-                with m.If(extend):
-                    m.d.sync += entry.eq(Mux(up, entry + (chosen << 1), entry - (chosen << 1)))
+                x = choose([*own, *[Const(0)] * (mu - len(own))], chosen).as_signed()
+                if options.is_half:
+                    x = Mux(begin, x, x << 1)
+                entry = self._entry(m, x, down, writing, written, f"{token}_{table}")
                 m.d.comb += self.write.values[token][table].eq(entry)
         return written
 
-    def _choose(
-        self,
-        m: Module,
-        own: list[Value],
-        chosen: Signal,
-        step: Signal,
-        begin: Value,
-        extend: Value,
-        name: str,
+    def _next_change(self, m: Module, step: Value, entries: int) -> tuple[Signal, Signal]:
+        """Tell which activation makes the next entry, and whether it is taken off.
+
+        Going from entry n to n + 1 flips the lowest bit that is 0 in n, down if the next is 1.
+        """
+        bits = entries.bit_length() - 1
+        chosen = Signal(range(lut_options(self.parameters).mu))
+        down = Signal()
+        for index in reversed(range(bits)):
+            with m.If(~step[index]):
+                m.d.comb += chosen.eq(index)
+                m.d.comb += down.eq(step[index + 1] if index + 1 < bits else 0)
+        return chosen, down
+
+    def _entry(
+        self, m: Module, x: Value, down: Value, writing: Value, written: Value, name: str
     ) -> Value:
-        """Choose the activation that the entry changes by; return whether it goes up."""
-        options = lut_options(self.parameters)
-        up = Signal(name=f"up_{name}")
-        with m.If(begin), m.Switch(step):
-            for index in range(options.mu):
-                with m.Case(index):
-                    m.d.comb += chosen.eq(own[index])
-        with m.If(extend):
-            # Going from entry n to n + 1 flips the lowest bit that is 0 in n.
-            for index in range((options.entries - 1).bit_length()):
-                with m.If(step[: index + 1] == (1 << index) - 1):
-                    m.d.comb += chosen.eq(own[index])
-                    m.d.comb += up.eq(~step[index + 1] if index + 1 < len(step) else 1)
-        return up
+        """Return one table's entry of the moment, which changes by ``x`` while writing."""
+        shape = entries_layout(self.parameters).elem_shape
+        entry = Signal(shape, name=f"entry_{name}", init=entry_offset(self.parameters))
+        with m.If(writing):
+            # One adder: to take off is to add the complement and the carry.
+            m.d.sync += entry.eq(entry + Mux(down, ~x, x) + down)
+        with m.If(written):
+            m.d.sync += entry.eq(entry.init)
+        return entry

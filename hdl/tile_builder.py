@@ -191,7 +191,7 @@ class TileBuilder(wiring.Component):
         ]
 
     def _slice_sums(self, m: Module) -> Value:
-        """Add up each slice's activations and write the sums.
+        """Count a slice's beats; where cores need it, write the sum of its activations.
 
         Returns
         -------
@@ -201,9 +201,11 @@ class TileBuilder(wiring.Component):
         parameters = self.parameters
         count, last = Signal(range(parameters.beats_of_slice)), Signal()
         m.d.comb += last.eq(self.aligned_valid & (count == parameters.beats_of_slice - 1))
-        m.d.comb += self.write.enable_sum.eq(last)
         with m.If(self.aligned_valid):
             m.d.sync += count.eq(Mux(last, 0, count + 1))
+        if not parameters.core.needs_slice_sums(parameters.layout.members):
+            return last
+        m.d.comb += self.write.enable_sum.eq(last)
         for token in range(parameters.tokens):
             shape = signed(parameters.slice_width)
             partial = Signal(shape, name=f"partial_{token}", reset_less=True)

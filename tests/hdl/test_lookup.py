@@ -8,25 +8,28 @@ from amaranth import Shape
 
 from lutra.formats import Numerics
 from lutra.hdl import TermOptions
-from lutra.hdl.lookup import Lookup, entries_layout, lut_options
+from lutra.hdl.lookup import Lookup, entries_layout, entry_offset, lut_options
 
 INT8 = Numerics(activation="int8", act_width=8)
 
 
 @pytest.mark.parametrize("tile_slices", [1, 2, 3])
-@pytest.mark.parametrize(("table", "mu"), [("full", 1), ("full", 3), ("half", 2), ("half", 5)])
+@pytest.mark.parametrize(
+    ("table", "mu"), [("full", 1), ("full", 3), ("half", 2), ("half", 5), ("block", 3)]
+)
 def test_a_new_sum_every_cycle(hdl, table, mu, tile_slices):
     """Random entries, so that every address and every sign is told from the others."""
     parameters = hdl.parameters(
         ("int4",), INT8, table=table, mu=mu, tile_slices=tile_slices, group_sizes=(8,)
     )
     dut = Lookup(parameters=parameters)
-    tables, entries = -(-8 // mu), 1 << (mu if table == "full" else mu - 1)
+    tables, entries = -(-8 // mu), 1 << (mu - 1 if table == "half" else mu)
     rng = random.Random(mu)
-    peak = mu * 128
+    # Sums of a whole slice fit; a table of which less is used has smaller entries.
+    peak, offset = mu * 128 * 8 // (tables * mu), entry_offset(parameters)
     slices = [bank << len(dut.slice) - 1 | s for bank in range(2) for s in range(tile_slices)]
     contents = {
-        (index, entry): [rng.randint(-peak, peak) for _ in range(tables)]
+        (index, entry): [rng.randint(-peak, peak - 1) for _ in range(tables)]
         for index in slices
         for entry in range(entries)
     }
@@ -47,7 +50,7 @@ def test_a_new_sum_every_cycle(hdl, table, mu, tile_slices):
             ctx.set(dut.enable, 1)
             ctx.set(dut.write_slice, index)
             ctx.set(dut.entry, entry)
-            ctx.set(dut.entries, values)
+            ctx.set(dut.entries, [value + offset for value in values])
             await ctx.tick()
         ctx.set(dut.enable, 0)
         ctx.set(dut.entries, [77] * tables)
@@ -79,10 +82,15 @@ def test_slice_address(hdl, tile_slices, width):
     assert len(Lookup(parameters=parameters).slice) == width
 
 
-@pytest.mark.parametrize(("width", "mu", "tables", "bits"), [(8, 4, 2, 11), (24, 5, 5, 11)])
-def test_entries(hdl, width, mu, tables, bits):
+@pytest.mark.parametrize(
+    ("table", "width", "mu", "tables", "bits"),
+    [("full", 8, 4, 2, 10), ("full", 24, 5, 5, 11), ("half", 8, 4, 2, 11), ("block", 24, 9, 3, 12)],
+)
+def test_entries(hdl, table, width, mu, tables, bits):
     """Sums of `mu` activations down to -128; a table for what is left over too."""
-    parameters = hdl.parameters(("int4",), INT8, width=width, mu=mu, group_sizes=(width,))
+    parameters = hdl.parameters(
+        ("int4",), INT8, width=width, mu=mu, table=table, group_sizes=(width,)
+    )
     layout = entries_layout(parameters)
     assert (layout.length, Shape.cast(layout.elem_shape).width) == (tables, bits)
     assert lut_options(parameters).mu == mu

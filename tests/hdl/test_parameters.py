@@ -19,10 +19,10 @@ INT8 = Numerics(activation="int8", act_width=8)
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"mu": 0}, "mu must be an integer in 1..8, not 0"),
-        ({"mu": 9}, "mu must be an integer in 1..8, not 9"),
-        ({"mu": 4.0}, "mu must be an integer in 1..8, not 4.0"),
-        ({"table": "quarter"}, "table must be 'full' or 'half', not 'quarter'"),
+        ({"mu": 0}, "mu must be an integer in 1..8 for table 'full', not 0"),
+        ({"mu": 9}, "mu must be an integer in 1..8 for table 'full', not 9"),
+        ({"mu": 4.0}, "mu must be an integer in 1..8 for table 'full', not 4.0"),
+        ({"table": "quarter"}, "table must be 'full', 'half' or 'block', not 'quarter'"),
         (
             {"table": "half", "mu": 1},
             "mu must be at least 2 for half tables; use 2 or more, or table 'full'",
