@@ -42,8 +42,18 @@ def _sign_magnitude(magnitudes: tuple[int, ...], special: int = 0) -> tuple[int,
     return (*magnitudes, special, *(-value for value in magnitudes[1:]))
 
 
-def _bitmod(code_width: int, magnitudes: tuple[int, ...], half_steps: int, specials) -> Family:
-    """Build a family whose groups choose the value of the -0 code."""
+def _bitmod(
+    code_width: int,
+    magnitudes: tuple[int, ...],
+    half_steps: int,
+    coefficients: dict[int, tuple[int, ...]],
+) -> Family:
+    """Build a family whose groups choose the value of the -0 code.
+
+    ``coefficients`` has those of the planes for each positive special value. A negative one makes
+    the values of all codes but their signs the same, and so has the opposite of them.
+    """
+    specials = [special for size in coefficients for special in (size, -size)]
     name = f"bitmod{code_width}"
     members = tuple(
         ValueFormat(
@@ -52,6 +62,9 @@ def _bitmod(code_width: int, magnitudes: tuple[int, ...], half_steps: int, speci
             values=_sign_magnitude(magnitudes, special << half_steps),
             grid_exponent=-half_steps,
             source="Chen et al., BitMoD, HPCA 2025, table IV",
+            coefficients=tuple(
+                factor if special > 0 else -factor for factor in coefficients[abs(special)]
+            ),
         )
         for special in specials
     )
@@ -102,8 +115,8 @@ def _families():
         ),
         "4-bit float, 2 exponent bits, 1 mantissa bit; no infinity, no NaN",
     )
-    yield _bitmod(3, _FP3, 0, (3, -3, 6, -6))
-    yield _bitmod(4, _FP4, 1, (5, -5, 8, -8))
+    yield _bitmod(3, _FP3, 0, {3: (1, 2, -4, 1), 6: (-4, 2, 4, -1)})
+    yield _bitmod(4, _FP4, 1, {5: (-1, 2, 4, 9, -17), 8: (-2, 3, -4, -8, 13)})
 
 
 CATALOG: dict[str, Family] = {entry.name: entry for entry in _families()}

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .planes import find_planes
+from .stream_codes import assign_stream_codes
 from .terms import Term, TermStep, find_term_steps, signed_power_terms
 
 __all__ = ["BinaryCodingFormat", "NumberFormat", "Plane", "ValueFormat"]
@@ -67,6 +68,15 @@ class NumberFormat:
     def planes(self) -> tuple[Plane, ...]:
         """Digit planes, in the order in which an engine takes them."""
         raise NotImplementedError(f"{type(self).__name__} must define planes")
+
+    @property
+    def stream_codes(self) -> tuple[int, ...]:
+        """Number that the weight stream has for each code: its own, if nothing else is said."""
+        return tuple(range(1 << self.code_width))
+
+    def stream_truth(self, truth: int) -> int:
+        """Rearrange a truth table over codes into one over the stream's numbers for them."""
+        return sum((truth >> code & 1) << new for code, new in enumerate(self.stream_codes))
 
     @property
     def term_steps(self) -> tuple[TermStep, ...]:
@@ -140,6 +150,11 @@ class ValueFormat(NumberFormat):
     unused : tuple of int
         Codes that quantisers do not produce, so that a symmetric format stays symmetric. They
         decode like any other.
+    coefficients : tuple of int
+        Coefficients of the planes, where the weight stream numbers codes so that the first
+        ``code_width`` planes are bits of these numbers (:func:`assign_stream_codes`): decoders then
+        have little to do. Otherwise the shortest list is searched for, and codes are streamed as
+        they are.
     """
 
     values: tuple[int, ...] = ()
@@ -147,6 +162,7 @@ class ValueFormat(NumberFormat):
     zero_point: bool = False
     source: str = ""
     unused: tuple[int, ...] = ()
+    coefficients: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -158,8 +174,23 @@ class ValueFormat(NumberFormat):
 
     @cached_property
     def planes(self) -> tuple[Plane, ...]:  # type: ignore[override]
-        """Shortest exact list of planes, searched once for each value table."""
-        return tuple(Plane(truth, coefficient) for coefficient, truth in find_planes(self.values))
+        """Planes of the given coefficients, or the shortest exact list, searched for once."""
+        if not self.coefficients:
+            return tuple(Plane(truth, factor) for factor, truth in find_planes(self.values))
+        _, digits = self._streamed
+        return tuple(
+            Plane(sum((each >> plane & 1) << code for code, each in enumerate(digits)), factor)
+            for plane, factor in enumerate(self.coefficients)
+        )
+
+    @cached_property
+    def stream_codes(self) -> tuple[int, ...]:  # type: ignore[override]
+        """Number that the weight stream has for each code."""
+        return self._streamed[0] if self.coefficients else super().stream_codes
+
+    @cached_property
+    def _streamed(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return assign_stream_codes(self.values, self.coefficients, self.code_width)
 
     @cached_property
     def terms(self) -> tuple[tuple[Term, ...], ...]:

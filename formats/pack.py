@@ -363,13 +363,26 @@ class _Packer:
             words.append(stream[np.argsort(order, kind="stable")])
         return words, ends
 
+    def _stream_codes(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """Codes of some rows, as the stream numbers them, (rows, columns)."""
+        matrix = self.matrix
+        codes = matrix.codes[rows]
+        numbers = [np.array(item.stream_codes, dtype=np.uint8) for item in matrix.members]
+        if all((own == np.arange(len(own))).all() for own in numbers):
+            return codes
+        table = np.zeros((len(numbers), max(map(len, numbers))), dtype=np.uint8)
+        for index, own in enumerate(numbers):
+            table[index, : len(own)] = own
+        ids = np.repeat(matrix.format_ids[rows], matrix.group_size, axis=1)
+        return table[ids[:, : matrix.columns], codes]
+
     def _code_words(self, lane: int, code_widths: npt.NDArray[np.int64]) -> _Bytes:
         """Codes of one lane: record by record, slice by slice, bit by bit, ``width`` weights."""
         layout = self.layout
         rows = np.arange(self.blocks) * layout.lanes + self.places[:, lane]
         codes = np.zeros((self.blocks, self.slices * layout.width), dtype=np.uint8)
         real = rows < self.matrix.rows
-        codes[real, : self.matrix.columns] = self.matrix.codes[rows[real]]
+        codes[real, : self.matrix.columns] = self._stream_codes(rows[real])
         bits = (
             codes.reshape(self.blocks, self.slices, 1, -1)
             >> np.arange(layout.max_code_width)[:, None]

@@ -8,6 +8,7 @@ from .lookup import Lookup, entries_layout, lut_options
 from .parameters import EngineParameters
 from .pipeline import delay, sum_latency
 from .plane_decoder import PlaneDecoder, plane_coefficients, plane_layout
+from .weigh import magnitude_slots, weigh
 
 __all__ = ["LutCore"]
 
@@ -25,13 +26,15 @@ class LutCore(Core):
 
     def __init__(self, *, parameters: EngineParameters) -> None:
         self._tree = sum_latency(entries_layout(parameters).length)
+        self._coefficients = plane_coefficients(parameters)
+        self._slots = magnitude_slots(self._coefficients)
         write = activation_write_layout(parameters, entries_layout(parameters))
         super().__init__(parameters=parameters, write_layout=write)
 
     @property
     def latency(self) -> int:
-        """Cycles from a step to its sums: decode, look up, add, inject."""
-        return self._inject + 1
+        """Cycles from a step to its sums: decode, look up, add, inject, add up once more."""
+        return self._inject + 1 + self._weigh_cycles
 
     @property
     def hold_cycles(self) -> int:
@@ -42,6 +45,11 @@ class LutCore(Core):
     def _inject(self) -> int:
         """Cycles from a step to when its slice's activation sum is needed."""
         return 2 + self._tree
+
+    @property
+    def _weigh_cycles(self) -> int:
+        """Cycles for the coefficient: adders have one of their own."""
+        return int(len(self._slots) > 1)
 
     @property
     def _needs_slice_sums(self) -> bool:
@@ -67,6 +75,11 @@ class LutCore(Core):
         slice_at_inject = delay(m, slice_at_look_up, self._inject - 1, name="inject_slice")
         plane_bits = delay(m, decoder.plane, self._inject, name="inject_plane")
         plane = data.View(plane_layout(parameters), plane_bits)
+        negative = Signal()
+        with m.Switch(plane.coefficient):
+            for index, factor in enumerate(self._coefficients):
+                with m.Case(index):
+                    m.d.comb += negative.eq(factor < 0)
         coefficient = delay(m, plane.coefficient, 1, name="coefficient")
         for token in range(parameters.tokens):
             m.submodules[f"lookup_{token}"] = lookup = Lookup(parameters=parameters)
@@ -78,13 +91,15 @@ class LutCore(Core):
                 lookup.key.eq(key),
                 lookup.slice.eq(slice_at_look_up),
             ]
-            total = Signal(signed(parameters.slice_width), name=f"total_{token}", reset_less=True)
+            digits: Value = lookup.sum
             if self._needs_slice_sums:
                 every = self._slice_sum(m, token, slice_at_inject)
-                m.d.sync += total.eq(self._digits(lookup.sum, every, plane))
-            else:
-                m.d.sync += total.eq(lookup.sum)
-            m.d.comb += self.sums[token].eq(self._weighted(m, token, total, coefficient))
+                digits = self._digits(lookup.sum, every, plane)
+            total = Signal(signed(parameters.slice_width), name=f"total_{token}", reset_less=True)
+            m.d.sync += total.eq(Mux(negative, ~digits, digits) + negative)
+            weighted = weigh(m, total, self._slots, coefficient, name=f"weighted_{token}")
+            weighted = delay(m, weighted, self._weigh_cycles, name=f"weighted_{token}")
+            m.d.comb += self.sums[token].eq(weighted)
 
         return m
 
@@ -114,11 +129,3 @@ class LutCore(Core):
         takes_off = plane.bipolar | plane.zero
         digits = Mux(plane.bipolar, looked_up << 1, looked_up)
         return digits + Mux(takes_off, ~every, 0) + takes_off
-
-    def _weighted(self, m: Module, token: int, total: Value, coefficient: Value) -> Value:
-        weighted = Signal(signed(self.parameters.segment_width), name=f"weighted_{token}")
-        with m.Switch(coefficient):
-            for index, factor in enumerate(plane_coefficients(self.parameters)):
-                with m.Case(index):
-                    m.d.comb += weighted.eq(total * factor)
-        return weighted

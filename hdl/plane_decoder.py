@@ -81,7 +81,9 @@ class PlaneDecoder(wiring.Component):
         m = Module()
         layout = self.parameters.layout
         functions = distinct(
-            (plane.truth, item.code_width) for item in layout.members for plane in item.planes
+            (item.stream_truth(plane.truth), item.code_width)
+            for item in layout.members
+            for plane in item.planes
         )
         address = Cat(self.step, self.format)
         # What each step of each format takes stands in a table: data, not logic.
@@ -140,7 +142,9 @@ class PlaneDecoder(wiring.Component):
         for item in self.parameters.layout.members:
             for plane in item.planes:
                 rows.append({
-                    "function": functions.index(reduce_truth(plane.truth, item.code_width)),
+                    "function": functions.index(
+                        reduce_truth(item.stream_truth(plane.truth), item.code_width)
+                    ),
                     "coefficient": coefficients.index(plane.coefficient),
                     "bipolar": plane.bipolar,
                     "has_zero": item.has_zero_point,

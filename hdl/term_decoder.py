@@ -134,7 +134,8 @@ def _size_functions(item: NumberFormat, step: TermStep, width: int) -> list[Func
     sizes = [term.exponent - step.base + 1 if term else 0 for term in step.terms]
     return [
         reduce_truth(
-            sum((size >> bit & 1) << code for code, size in enumerate(sizes)), item.code_width
+            item.stream_truth(sum((size >> bit & 1) << code for code, size in enumerate(sizes))),
+            item.code_width,
         )
         for bit in range(width)
     ]
@@ -142,7 +143,8 @@ def _size_functions(item: NumberFormat, step: TermStep, width: int) -> list[Func
 
 def _sign_function(item: NumberFormat, step: TermStep) -> Function:
     """Find a simple function that is the sign wherever there is a term."""
-    known = {code: term.sign < 0 for code, term in enumerate(step.terms) if term}
+    numbers = item.stream_codes
+    known = {numbers[code]: term.sign < 0 for code, term in enumerate(step.terms) if term}
     # A bit does not matter if no two known codes that differ in it alone differ in sign.
     for bit in range(item.code_width):
         if all(known.get(code ^ 1 << bit, sign) == sign for code, sign in known.items()):

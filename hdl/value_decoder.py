@@ -85,7 +85,9 @@ class ValueDecoder(wiring.Component):
             for table in value_tables(item):
                 rows.append([
                     reduce_truth(
-                        sum((int(value) >> bit & 1) << code for code, value in enumerate(table)),
+                        item.stream_truth(
+                            sum((int(value) >> bit & 1) << code for code, value in enumerate(table))
+                        ),
                         item.code_width,
                     )
                     for bit in range(width)

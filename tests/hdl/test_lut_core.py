@@ -89,8 +89,9 @@ def _work(rng, parameters, contents, count):
 
 
 def _drive(ctx, dut, work):
+    numbers = dut.parameters.layout.members[work["format"]].stream_codes
     for bit in range(dut.parameters.layout.max_code_width):
-        column = sum((code >> bit & 1) << i for i, code in enumerate(work["codes"]))
+        column = sum((numbers[code] >> bit & 1) << i for i, code in enumerate(work["codes"]))
         ctx.set(dut.codes[bit], column)
     for name in ("format", "step", "slice"):
         ctx.set(getattr(dut, name), work[name])
