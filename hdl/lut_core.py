@@ -44,7 +44,7 @@ class LutCore(Core):
     @property
     def _inject(self) -> int:
         """Cycles from a step to when its slice's activation sum is needed."""
-        return 2 + self._tree
+        return 3 + self._tree
 
     @property
     def _weigh_cycles(self) -> int:
@@ -71,9 +71,9 @@ class LutCore(Core):
             m.d.comb += decoder.codebooks.eq(self.codebooks)
         m.d.sync += key.eq(decoder.key)
 
-        slice_at_look_up = delay(m, self.slice, 1, name="look_up_slice")
-        slice_at_inject = delay(m, slice_at_look_up, self._inject - 1, name="inject_slice")
-        plane_bits = delay(m, decoder.plane, self._inject, name="inject_plane")
+        slice_at_look_up = delay(m, self.slice, 2, name="look_up_slice")
+        slice_at_inject = delay(m, slice_at_look_up, self._inject - 2, name="inject_slice")
+        plane_bits = delay(m, decoder.plane, self._inject - 1, name="inject_plane")
         plane = data.View(plane_layout(parameters), plane_bits)
         negative = Signal()
         with m.Switch(plane.coefficient):

@@ -7,8 +7,10 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from .boolean import Function, distinct, evaluate, reduce_truth
+from .choose import choose
 from .codebooks import CodebookLookUp, codebooks_member
 from .parameters import EngineParameters
+from .pipeline import delay
 
 __all__ = ["PlaneDecoder", "plane_coefficients", "plane_layout"]
 
@@ -31,7 +33,8 @@ def plane_layout(parameters: EngineParameters) -> data.StructLayout:
 class PlaneDecoder(wiring.Component):
     """Digit bits of one plane of a slice, for whichever format its weights have.
 
-    Combinational. Steps beyond the format's planes are not to be asked for.
+    Latency is 1 cycle, throughput is one step a cycle, no backpressure. Steps beyond the format's
+    planes are not to be asked for.
 
     Parameters
     ----------
@@ -86,33 +89,35 @@ class PlaneDecoder(wiring.Component):
             for plane in item.planes
         )
         address = Cat(self.step, self.format)
-        # What each step of each format takes stands in a table: data, not logic.
+        # What each step of each format takes stands in a table: data, not logic. It is looked up
+        # before the digits, or their logic would be made anew for each weight to save that time.
         m.submodules.steps = steps = memory.Memory(
             shape=self._step_shape(functions), depth=1 << len(address), init=self._steps(functions)
         )
         read = steps.read_port(domain="comb")
-        step = read.data
+        step = data.View(read.data.shape(), delay(m, read.data, 1, name="step_facts"))
 
         m.d.comb += [
             read.addr.eq(address),
             self.plane.coefficient.eq(step.coefficient),
             self.plane.bipolar.eq(step.bipolar),
         ]
-        codes = [self.codes[bit] for bit in range(layout.max_code_width)]
-        looked_up = self._looked_up(m)
-        with m.Switch(step.function):
-            for index, function in enumerate(functions):
-                with m.Case(index):
-                    digits = evaluate(function, codes, layout.width)
-                    m.d.comb += self.key.eq(digits if looked_up is None else digits | looked_up)
-                    if len(self.zero):
-                        zero = [*self.zero, *[Const(0, 1)] * layout.max_code_width]
-                        digit = evaluate(function, zero, 1)
-                        m.d.comb += self.plane.zero.eq(digit & step.has_zero)
+        codes = [
+            delay(m, self.codes[bit], 1, name=f"codes_{bit}")
+            for bit in range(layout.max_code_width)
+        ]
+        looked_up = self._looked_up(m, codes)
+        digits = choose([evaluate(f, codes, layout.width) for f in functions], step.function)
+        m.d.comb += self.key.eq(digits if looked_up is None else digits | looked_up)
+        if len(self.zero):
+            zero = delay(m, self.zero, 1, name="zero")
+            bits = [*zero, *[Const(0, 1)] * layout.max_code_width]
+            digit = choose([evaluate(f, bits, 1) for f in functions], step.function)
+            m.d.comb += self.plane.zero.eq(digit & step.has_zero)
 
         return m
 
-    def _looked_up(self, m: Module) -> Value | None:
+    def _looked_up(self, m: Module, codes: list[Value]) -> Value | None:
         """Digits that are bits of a codebook's entries, 0 for other formats; None without any."""
         layout = self.parameters.layout
         if not layout.codebooks:
@@ -120,11 +125,13 @@ class PlaneDecoder(wiring.Component):
         m.submodules.codebook = codebook = CodebookLookUp(
             parameters=self.parameters, bits=1, width=layout.width
         )
-        codebook.connect(m, self.codes, self.format)
+        format_number = delay(m, self.format, 1, name="format")
+        step = delay(m, self.step, 1, name="step")
+        codebook.connect(m, codes, format_number)
         for slot in layout.codebooks:
             for code in range(1 << slot.code_width):
                 entry = Value.cast(self.codebooks[slot.name][code])
-                m.d.comb += codebook.entries[slot.name][code].eq(entry.bit_select(self.step, 1))
+                m.d.comb += codebook.entries[slot.name][code].eq(entry.bit_select(step, 1))
         return codebook.o[0]
 
     def _step_shape(self, functions: list[Function]) -> data.StructLayout:
