@@ -103,6 +103,10 @@ class StreamLayout:
     ahead : int
         Words of its stream that a lane keeps before it needs them, 2 to 1024. The more, the more
         may lanes differ in what their records take.
+    numbering : str
+        How codes are numbered in the stream. ``planes``: formats with such a numbering so that most
+        planes are bits of it, which is what tables look up; ``values``: as they are in the
+        catalogue, which is simpler to turn into values.
     codebook_width : int
         Bits of a codebook's entry, sign included, 2 to 8.
     codebook_terms : int
@@ -124,6 +128,7 @@ class StreamLayout:
     scale_width: int = 8
     output_lanes: int = 1
     ahead: int = 16
+    numbering: str = "planes"
     codebook_width: int = MAX_VALUE_WIDTH
     codebook_terms: int = 0
     max_rows: int = 4096
@@ -155,6 +160,8 @@ class StreamLayout:
             raise ValueError(
                 f"output_lanes must divide the {self.lanes} lanes, not {self.output_lanes}"
             )
+        if self.numbering not in ("planes", "values"):
+            raise ValueError(f"numbering must be 'planes' or 'values', not {self.numbering!r}")
         if not self.formats:
             raise ValueError(f"formats must name at least one format, not {self.formats!r}")
         if len(set(self.formats)) != len(self.formats):
@@ -200,6 +207,15 @@ class StreamLayout:
             f"Format {item.name!r} is not one that the configuration decodes: {listed}"
         )
 
+    def stream_codes(self, item: NumberFormat) -> tuple[int, ...]:
+        """Return the number that the stream has for each of a format's codes."""
+        numbered = self.numbering == "planes"
+        return item.stream_codes if numbered else tuple(range(1 << item.code_width))
+
+    def stream_truth(self, item: NumberFormat, truth: int) -> int:
+        """Rearrange a truth table over a format's codes into one over the stream's numbers."""
+        return sum((truth >> code & 1) << new for code, new in enumerate(self.stream_codes(item)))
+
     @cached_property
     def fingerprint(self) -> int:
         """CRC-32 that tells this layout from others: a stream packed for another is refused by it.
@@ -207,8 +223,8 @@ class StreamLayout:
         It covers an ASCII text: one line with ``lanes width tile_slices output_lanes ahead
         scale_width``, then one for each member with its code width, 1 or 0 for a
         zero-point, and for each plane ``coefficient,truth,bipolar,scale_index`` with the truth
-        table in hexadecimal; single spaces between, a line feed after each line. The line of a
-        codebook's slot is its code width, ``codebook``, ``codebook_width`` and
+        table over the stream's codes in hexadecimal; single spaces between, a line feed after each
+        line. The line of a codebook's slot is its code width, ``codebook``, ``codebook_width`` and
         ``codebook_terms``.
         """
         shape = (self.lanes, self.width, self.tile_slices, self.output_lanes, self.ahead)
@@ -218,7 +234,9 @@ class StreamLayout:
                 lines.append(f"{item.code_width} codebook {item.value_width} {item.term_count}")
                 continue
             planes = (
-                f"{p.coefficient},{p.truth:x},{int(p.bipolar)},{p.scale_index}" for p in item.planes
+                f"{p.coefficient},{self.stream_truth(item, p.truth):x},"
+                f"{int(p.bipolar)},{p.scale_index}"
+                for p in item.planes
             )
             lines.append(f"{item.code_width} {int(item.has_zero_point)} {' '.join(planes)}")
         return zlib.crc32("".join(f"{line}\n" for line in lines).encode("ascii"))

@@ -71,12 +71,8 @@ class NumberFormat:
 
     @property
     def stream_codes(self) -> tuple[int, ...]:
-        """Number that the weight stream has for each code: its own, if nothing else is said."""
+        """Number of each code by which most planes are its bits: its own, if there is no such."""
         return tuple(range(1 << self.code_width))
-
-    def stream_truth(self, truth: int) -> int:
-        """Rearrange a truth table over codes into one over the stream's numbers for them."""
-        return sum((truth >> code & 1) << new for code, new in enumerate(self.stream_codes))
 
     @property
     def term_steps(self) -> tuple[TermStep, ...]:
@@ -185,7 +181,7 @@ class ValueFormat(NumberFormat):
 
     @cached_property
     def stream_codes(self) -> tuple[int, ...]:  # type: ignore[override]
-        """Number that the weight stream has for each code."""
+        """Number of each code by which the first planes are its bits."""
         return self._streamed[0] if self.coefficients else super().stream_codes
 
     @cached_property

@@ -367,7 +367,9 @@ class _Packer:
         """Codes of some rows, as the stream numbers them, (rows, columns)."""
         matrix = self.matrix
         codes = matrix.codes[rows]
-        numbers = [np.array(item.stream_codes, dtype=np.uint8) for item in matrix.members]
+        numbers = [
+            np.array(self.layout.stream_codes(item), dtype=np.uint8) for item in matrix.members
+        ]
         if all((own == np.arange(len(own))).all() for own in numbers):
             return codes
         table = np.zeros((len(numbers), max(map(len, numbers))), dtype=np.uint8)

@@ -136,7 +136,7 @@ class Lookup(wiring.Component):
             shape=self._entries.elem_shape,
             depth=depth,
             init=[],
-            attrs={"ram_style": "block"} if in_blocks else None,
+            attrs={"ram_style": "block", "no_rw_check": 1} if in_blocks else None,
         )
         m.submodules[f"table_{table}"] = store
         write = store.write_port()

@@ -84,7 +84,7 @@ class PlaneDecoder(wiring.Component):
         m = Module()
         layout = self.parameters.layout
         functions = distinct(
-            (item.stream_truth(plane.truth), item.code_width)
+            (layout.stream_truth(item, plane.truth), item.code_width)
             for item in layout.members
             for plane in item.planes
         )
@@ -145,12 +145,13 @@ class PlaneDecoder(wiring.Component):
     def _steps(self, functions: list[Function]) -> list[Any]:
         """Table contents; what stands beyond a format's planes does not matter."""
         coefficients = plane_coefficients(self.parameters)
+        layout = self.parameters.layout
         rows: list[Any] = []
-        for item in self.parameters.layout.members:
+        for item in layout.members:
             for plane in item.planes:
                 rows.append({
                     "function": functions.index(
-                        reduce_truth(item.stream_truth(plane.truth), item.code_width)
+                        reduce_truth(layout.stream_truth(item, plane.truth), item.code_width)
                     ),
                     "coefficient": coefficients.index(plane.coefficient),
                     "bipolar": plane.bipolar,

@@ -4,7 +4,7 @@ from amaranth import Cat, Const, Module, Signal, Value
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..formats import NumberFormat, TermStep
+from ..formats import NumberFormat, StreamLayout, TermStep
 from .boolean import Function, reduce_truth
 from .code_functions import CodeFunctions
 from .codebooks import CodebookLookUp, codebooks_member
@@ -79,7 +79,10 @@ class TermDecoder(wiring.Component):
         facts = []
         for item in layout.members:
             for step in item.term_steps:
-                rows.append([*_size_functions(item, step, size_width), _sign_function(item, step)])
+                rows.append([
+                    *_size_functions(layout, item, step, size_width),
+                    _sign_function(layout, item, step),
+                ])
                 facts.append({"base": step.base, "has_zero": item.has_zero_point})
             rest = row_count - item.step_count
             rows += [[]] * rest
@@ -129,21 +132,25 @@ class TermDecoder(wiring.Component):
         return codebook.o
 
 
-def _size_functions(item: NumberFormat, step: TermStep, width: int) -> list[Function]:
+def _size_functions(
+    layout: StreamLayout, item: NumberFormat, step: TermStep, width: int
+) -> list[Function]:
     """Functions of the size's bits."""
     sizes = [term.exponent - step.base + 1 if term else 0 for term in step.terms]
     return [
         reduce_truth(
-            item.stream_truth(sum((size >> bit & 1) << code for code, size in enumerate(sizes))),
+            layout.stream_truth(
+                item, sum((size >> bit & 1) << code for code, size in enumerate(sizes))
+            ),
             item.code_width,
         )
         for bit in range(width)
     ]
 
 
-def _sign_function(item: NumberFormat, step: TermStep) -> Function:
+def _sign_function(layout: StreamLayout, item: NumberFormat, step: TermStep) -> Function:
     """Find a simple function that is the sign wherever there is a term."""
-    numbers = item.stream_codes
+    numbers = layout.stream_codes(item)
     known = {numbers[code]: term.sign < 0 for code, term in enumerate(step.terms) if term}
     # A bit does not matter if no two known codes that differ in it alone differ in sign.
     for bit in range(item.code_width):

@@ -85,8 +85,11 @@ class ValueDecoder(wiring.Component):
             for table in value_tables(item):
                 rows.append([
                     reduce_truth(
-                        item.stream_truth(
-                            sum((int(value) >> bit & 1) << code for code, value in enumerate(table))
+                        layout.stream_truth(
+                            item,
+                            sum(
+                                (int(value) >> bit & 1) << code for code, value in enumerate(table)
+                            ),
                         ),
                         item.code_width,
                     )
