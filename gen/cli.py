@@ -13,6 +13,7 @@ from .command_generate import generate_command
 from .command_inspect import inspect_command
 from .command_quantize import quantize_command
 from .command_simulate import simulate_command
+from .command_synth import synth_command
 
 __all__ = ["main"]
 
@@ -36,6 +37,7 @@ for command in (
     generate_command,
     simulate_command,
     compare_command,
+    synth_command,
 ):
     cli.add_command(command)
 

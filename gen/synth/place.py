@@ -1,15 +1,17 @@
 """Place and route by nextpnr: the frequency that a netlist achieves in a device."""
 
 import json
+import re
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...sim import ToolError
 from ...sim.build_cache import cache_folder, cached_file
 from ..backend import Progress
+from .capacity import TooLargeError, check_capacity
 from .few_pins import PINS, behind_few_pins
 from .netlist import Netlist
 from .targets import Target
@@ -42,6 +44,13 @@ _STAGES = {
     "Routing": ("routing", 0.6),
 }
 
+# What nextpnr calls parts of a device; the others hold look-up tables.
+_PACKED = {
+    **dict.fromkeys(("TRELLIS_FF", "DFF"), "ffs"),
+    **dict.fromkeys(("DP16KD", "ICESTORM_RAM", "BSRAM"), "brams"),
+    **dict.fromkeys(("MULT18X18D", "ICESTORM_DSP", "MULT18X18", "MULT9X9"), "dsps"),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
@@ -65,6 +74,8 @@ class Placement:
         What a bitstream is packed from; None where nextpnr cannot write it out of context.
     seconds : float
         How long it took.
+    cached : bool
+        Whether it was in the cache.
     """
 
     target: str
@@ -75,6 +86,7 @@ class Placement:
     critical_path: tuple[str, ...]
     configuration: str | None
     seconds: float
+    cached: bool
 
 
 def place_and_route(
@@ -111,7 +123,8 @@ def place_and_route(
     Raises
     ------
     :exc:`ValueError`
-        If there is no place and route for the target, or the netlist is another target's.
+        If there is no place and route for the target, the netlist is another target's, or it needs
+        more than the device has.
     :exc:`ToolError`
         If nextpnr is missing or fails.
     """
@@ -119,6 +132,7 @@ def place_and_route(
         raise ValueError(f"There is no place and route for {target.name} here; Vivado does it")
     if netlist.target != target:
         raise ValueError(f"The netlist is of {netlist.target.name}, not {target.name}")
+    check_capacity(netlist.cells, target)
     if out_of_context and target.few_pins:
         constraints = "".join(
             f'IO_LOC "{port}" {pin};\n' for port, pin in zip(PINS, target.few_pins, strict=True)
@@ -131,13 +145,16 @@ def place_and_route(
     arguments += _family_arguments(target, constraints, out_of_context)
     program = target.programs[0]
 
+    built = []
+
     def build(folder: Path) -> None:
+        built.append(True)
         if constraints is not None:
             (folder / _CONSTRAINTS[target.family][1]).write_text(constraints)
         placement = _place(
             folder, netlist, target, seed, arguments, out_of_context, progress or _silent
         )
-        (folder / "placement.json").write_text(json.dumps(asdict(placement)))
+        (folder / "placement.json").write_text(json.dumps(placement))
 
     file = cached_file(
         "placement.json",
@@ -155,7 +172,7 @@ def place_and_route(
     data = json.loads(file.read_text())
     data["utilisation"] = {name: tuple(pair) for name, pair in data["utilisation"].items()}
     data["critical_path"] = tuple(data["critical_path"])
-    return Placement(**data)
+    return Placement(**data, cached=not built)
 
 
 def _silent(words: str, share: float) -> None:
@@ -184,7 +201,7 @@ def _place(
     arguments: list[str],
     out_of_context: bool,
     progress: Progress,
-) -> Placement:
+) -> dict[str, Any]:
     if out_of_context and target.family != "ecp5":
         data = json.loads(netlist.json)
         behind_few_pins(data, netlist.top, target.family)
@@ -198,29 +215,41 @@ def _place(
                 progress(f"seed {seed}: {words}", share)
 
     began = time.perf_counter()
-    run_program(
-        target.programs[0], ["-q", "-l", _LOG, *arguments], folder=folder, log=_LOG, watch=watch
-    )
+    try:
+        run_program(
+            target.programs[0], ["-q", "-l", _LOG, *arguments], folder=folder, log=_LOG, watch=watch
+        )
+    except ToolError:
+        _check_packed(folder / _LOG, target)
+        raise
     seconds = time.perf_counter() - began
     report = json.loads((folder / _REPORT).read_text())
     by_clock = {name: round(item["achieved"], 2) for name, item in report["fmax"].items()}
     if not by_clock:
         raise ToolError(f"{target.programs[0]} found no path between registers to time")
     written = folder / _CONFIGURATION[target.family][1]
-    return Placement(
-        target=target.name,
-        seed=seed,
-        fmax_mhz=min(by_clock.values()),
-        fmax_by_clock=by_clock,
-        utilisation={
+    return {
+        "target": target.name,
+        "seed": seed,
+        "fmax_mhz": min(by_clock.values()),
+        "fmax_by_clock": by_clock,
+        "utilisation": {
             name: (item["used"], item["available"])
             for name, item in report["utilization"].items()
             if item["used"]
         },
-        critical_path=_critical_path(report),
-        configuration=written.read_text() if written.exists() else None,
-        seconds=round(seconds, 2),
-    )
+        "critical_path": _critical_path(report),
+        "configuration": written.read_text() if written.exists() else None,
+        "seconds": round(seconds, 2),
+    }
+
+
+def _check_packed(log: Path, target: Target) -> None:
+    """Say so if a design did not fit once its cells were packed together."""
+    text = log.read_text(errors="replace") if log.exists() else ""
+    for kind, used, there in re.findall(r"^Info:\s+(\w+): +(\d+)/ *(\d+) ", text, re.MULTILINE):
+        if int(used) > int(there):
+            raise TooLargeError(target, _PACKED.get(kind, "luts"), int(used), int(there))
 
 
 def _critical_path(report: Mapping[str, Any]) -> tuple[str, ...]:
