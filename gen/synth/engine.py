@@ -11,7 +11,7 @@ from typing import Any
 from ..backend import Progress
 from ..config import EngineConfig
 from ..verilog import generate_verilog
-from .capacity import PARTS, TooLargeError, check_capacity
+from .capacity import TooLargeError, check_capacity
 from .netlist import Block, Netlist
 from .place import Placement, place_and_route
 from .targets import Target
@@ -105,6 +105,7 @@ class EngineSynthesis:
             "fmax_mhz_by_seed": [placement.fmax_mhz for placement in self.placements],
             "placed": dict(self.placements[0].utilisation) if self.placements else {},
             "weight_bits_per_cycle": rate,
+            "stream_bits_per_cycle": self.config.parameters.layout.beat_width,
             "luts_per_weight_bit": round(cells.luts / rate, 3),
             "seconds": round(
                 self.netlist.seconds + sum(placement.seconds for placement in self.placements), 2
@@ -218,11 +219,18 @@ def _what_to_lower(config: EngineConfig, netlist: Netlist, part: str) -> str:
 
 
 # What decides how much of each part there is in a lane, and outside the lanes.
-_LOGIC = ("stream.width", "numerics.act_width")
-_IN_LANE = {"luts": _LOGIC, "ffs": _LOGIC, "brams": ("stream.width", "stream.max_rows")}
-_IN_LANE["dsps"] = ("stream.width",)
-_OUTSIDE = {name: ("datapath.act_lanes", *_LOGIC) for name in PARTS}
-_OUTSIDE["brams"] = ("stream.max_columns", "stream.width")
+_IN_LANE: dict[str, tuple[str, ...]] = {
+    "luts": ("stream.width", "numerics.act_width"),
+    "ffs": ("stream.width", "numerics.act_width"),
+    "brams": ("stream.width", "stream.max_rows"),
+    "dsps": ("stream.width",),
+}
+_OUTSIDE: dict[str, tuple[str, ...]] = {
+    "luts": ("datapath.act_lanes", "stream.width"),
+    "ffs": ("datapath.act_lanes", "stream.width"),
+    "brams": ("stream.max_columns", "stream.width"),
+    "dsps": ("stream.output_lanes",),
+}
 
 
 def _names(names: Sequence[str]) -> str:
