@@ -1,6 +1,7 @@
 """``lutra synth``: what an engine costs in a device, and how fast it is there."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,8 @@ def synth_command(
     Out of context: the engine by itself, without pins.
     """
     device = find_target(target)
+    if math.isnan(frequency):  # no range refuses it
+        raise click.BadParameter("nan is not a number of MHz", param_hint="'--frequency'")
     chosen = configure(config, settings)
     with progress_bar() as progress:
         result = synthesise_engine(

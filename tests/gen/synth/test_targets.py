@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 
 from lutra.gen.synth import TARGETS, Cells, TooLargeError, check_capacity, count_cells, find_target
@@ -43,3 +46,12 @@ def test_the_greatest_excess_is_named():
     target = TARGETS["ice40-hx8k"]
     with pytest.raises(TooLargeError, match="it needs 64 block RAMs, 32 more than the 32"):
         check_capacity(Cells(luts=target.luts + 1000, brams=2 * target.brams), target)
+
+
+def test_the_page_lists_them():
+    page = (Path(__file__).parents[3] / "docs" / "synthesis.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\S+)` \| (\S+) \| (\S+) \| (\S+) \| (\S+) \| (\S+) \|", page, re.M)
+    assert rows == [
+        (name, t.device, f"{t.luts:,}", f"{t.ffs:,}", f"{t.brams:,}", f"{t.dsps:,}")
+        for name, t in TARGETS.items()
+    ]
