@@ -1,3 +1,4 @@
+import os
 import re
 from importlib.metadata import EntryPoint
 
@@ -64,18 +65,24 @@ def test_the_reason_of_a_failure(program, lines, reason):
         program(lines)
 
 
-def test_a_failure_is_not_left_running(program, tmp_path, monkeypatch):
-    """A watcher that raises, as an interrupt does, ends the tool."""
+def test_what_is_interrupted_is_not_left_running(program, tmp_path):
+    running = []
 
     def stop(text):
-        raise KeyboardInterrupt
+        if "pid" in text:
+            running.append(int(text.split()[-1]))
+            raise KeyboardInterrupt
 
     (tmp_path / "late.py").write_text(
-        "import time; time.sleep(3); pathlib.Path('left').write_text('')"
+        "import os, time\n"
+        "with open('log', 'a') as file:\n"
+        "    file.write(f'pid {os.getpid()}\\n')\n"
+        "time.sleep(60)\n"
     )
     with pytest.raises(KeyboardInterrupt):
         run_program("tool", ["late.py"], folder=tmp_path, log="log", watch=stop)
-    assert not (tmp_path / "left").exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(running[0], 0)
 
 
 def test_a_missing_program():
