@@ -10,6 +10,7 @@ from .console import print_json, print_line, print_table, progress_bar
 from .files import write_files
 from .manifest import build_manifest
 from .options import JSON_OPTION, SETTINGS_OPTION, ExampleCommand, configure
+from .package import package_engine
 from .verilog import generate
 
 __all__ = ["generate_command"]
@@ -23,7 +24,12 @@ __all__ = ["generate_command"]
     default="build",
     show_default=True,
     metavar="FOLDER",
-    help="Where to write the three files.",
+    help="Where to write the files.",
+)
+@click.option(
+    "--package",
+    is_flag=True,
+    help="Write packaging too: AXI4-Stream ports, a FuseSoC core and a Vivado IP description.",
 )
 @click.option("--list", "list_presets", is_flag=True, help="List the presets.")
 @SETTINGS_OPTION
@@ -31,6 +37,7 @@ __all__ = ["generate_command"]
 def generate_command(
     config: str | None,
     output: str,
+    package: bool,
     list_presets: bool,
     settings: tuple[str, ...],
     as_json: bool,
@@ -52,6 +59,7 @@ def generate_command(
             f"{chosen.name}.v": engine.verilog,
             f"{chosen.name}.json": json.dumps(manifest, indent=2) + "\n",
             f"{chosen.name}.toml": chosen.to_toml(),
+            **(package_engine(chosen, engine) if package else {}),
         },
     )
     if as_json:
