@@ -14,14 +14,28 @@ __all__ = ["VerilatorBackend"]
 
 
 class VerilatorBackend:
-    """The generated Verilog, compiled; the fastest way to run hardware."""
+    """The generated Verilog, compiled; the fastest way to run hardware.
 
-    def __init__(self, config: EngineConfig, progress: Progress) -> None:
+    Parameters
+    ----------
+    config : EngineConfig
+        The engine.
+    progress : callable
+        Told in a few words what is being done, and how much of it from 0 to 1.
+    verilog : str, optional
+        What to compile in its place, with the same top and ports.
+    """
+
+    def __init__(
+        self, config: EngineConfig, progress: Progress, *, verilog: str | None = None
+    ) -> None:
         for find_tool in (verilator, compiler):
             find_tool()  # before anything that takes long
         self._config = config
-        progress("generating Verilog", 0.0)
-        self._emulator = Emulator(generate_verilog(config), top=config.name, progress=progress)
+        if verilog is None:
+            progress("generating Verilog", 0.0)
+            verilog = generate_verilog(config)
+        self._emulator = Emulator(verilog, top=config.name, progress=progress)
 
     def run(
         self, matrix: QuantizedMatrix, x: npt.NDArray, *, packed: PackedLayer | None = None

@@ -1,10 +1,12 @@
 """Everything that can compute a layer, by name."""
 
 from collections.abc import Callable
+from functools import partial
 
 from .backend import Backend, Progress
 from .backend_amaranth import AmaranthBackend
 from .backend_icarus import IcarusBackend
+from .backend_netlist import NetlistBackend
 from .backend_numpy import NumpyBackend
 from .backend_torch import TorchBackend
 from .backend_triton import TritonBackend
@@ -20,6 +22,8 @@ BACKENDS: dict[str, Callable[[EngineConfig, Progress], Backend]] = {
     "numpy": NumpyBackend,
     "torch": TorchBackend,
     "triton": TritonBackend,
+    "netlist": partial(NetlistBackend, target="ecp5-85k"),
+    "netlist-xc7": partial(NetlistBackend, target="xc7"),
 }
 
 

@@ -85,6 +85,14 @@ class Netlist:
         """The netlist as Verilog, instances of the device's cells in the modules that were kept."""
         return self._read(VERILOG_NAME)
 
+    @property
+    def types(self) -> frozenset[str]:
+        """Kinds of the device's cells that are in it."""
+        modules = self._summary["modules"].values()
+        return frozenset(
+            name for module in modules for name in module["types"] if not name.startswith("$")
+        )
+
     @cached_property
     def tree(self) -> Block:
         """The modules that were kept, as a tree."""
