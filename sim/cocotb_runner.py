@@ -127,6 +127,7 @@ def run_cocotb(
     *,
     top: str,
     simulator: str = "verilator",
+    driver: str = _DRIVER,
     cache: Path | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> list[EmulatedRun]:
@@ -145,6 +146,8 @@ def run_cocotb(
         Module to simulate; it has the streams ``i_x``, ``i_w`` and ``o``, ``clear`` and ``status``.
     simulator : str
         ``verilator`` or ``icarus``.
+    driver : str
+        The module with the cocotb test that plays the jobs; it decides what ports ``top`` has.
     cache : Path, optional
         Folder for built simulations, one a hash of text and tools.
     progress : callable, optional
@@ -169,7 +172,7 @@ def run_cocotb(
     built = _built(verilog, top, simulator, cache or cache_folder(), report)
     report("simulating", 0.0)
     with tempfile.TemporaryDirectory(prefix="lutra-cocotb-") as folder:
-        return _simulate(built, jobs, top, simulator, Path(folder))
+        return _simulate(built, jobs, top, simulator, driver, Path(folder))
 
 
 def check_simulator(simulator: str) -> None:
@@ -331,14 +334,19 @@ def _lay_runtime(folder: Path, cache: Path) -> None:
 
 
 def _simulate(
-    built: Path, jobs: Sequence[CocotbJob], top: str, simulator: str, folder: Path
+    built: Path,
+    jobs: Sequence[CocotbJob],
+    top: str,
+    simulator: str,
+    driver: str,
+    folder: Path,
 ) -> list[EmulatedRun]:
     jobs_file, runs_file = folder / "jobs.npz", folder / "runs.npz"
     write_jobs(jobs, jobs_file)
     (folder / _product(top, simulator)).symlink_to(built.resolve())
     with _runner(simulator, folder) as runner:
         runner.test(
-            test_module=_DRIVER,
+            test_module=driver,
             hdl_toplevel=top,
             hdl_toplevel_lang="verilog",
             build_dir=folder,
