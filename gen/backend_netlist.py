@@ -3,6 +3,7 @@
 import numpy.typing as npt
 
 from ..formats import PackedLayer, QuantizedMatrix
+from ..sim.verilator import compiler, verilator
 from .backend import BackendRun, Progress
 from .backend_verilator import VerilatorBackend
 from .config import EngineConfig
@@ -30,6 +31,8 @@ class NetlistBackend:
     """
 
     def __init__(self, config: EngineConfig, progress: Progress, *, target: str) -> None:
+        for find_tool in (verilator, compiler):
+            find_tool()  # before anything that takes long
         verilog = netlist_verilog(config, target, progress)
         self._compiled = VerilatorBackend(config, progress, verilog=verilog)
 

@@ -36,7 +36,7 @@ def may_import(top: str, path: Path) -> bool:
     package = path.parts[0]
     if top in ("torch", "triton"):
         return package == "gpu"
-    if top in ("cocotb", "cocotb_tools"):
+    if top in ("cocotb", "cocotb_tools", "cocotbext"):
         return package == "sim" and "cocotb" in path.stem
     if top == "amaranth":
         return package in ("sim", "hdl", "gen")

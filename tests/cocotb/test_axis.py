@@ -14,7 +14,7 @@ from lutra.sim import GoldenModel, ToolError
 from lutra.sim.cocotb_runner import CocotbJob, run_cocotb
 
 SIMULATOR = "icarus" if shutil.which("iverilog") else "verilator"
-DRIVER = "lutra.sim.axis_driver"
+DRIVER = "lutra.sim.cocotb_axis_driver"
 
 # Outputs that do not fill whole bytes, several to a beat.
 CONFIG = PRESETS["tiny"].replace({

@@ -161,6 +161,7 @@ def test_integer_outputs(mini, layer):
 
 def test_unknown_back_ends(mini):
     names = ["verilator", "icarus", "amaranth", "numpy", "torch", "triton"]
+    names += ["netlist", "netlist-xc7"]
     wanted = f"^Unknown back end 'x'; known back ends: {', '.join(names)}$"
     with pytest.raises(ValueError, match=wanted):
         make_backend("x", mini)

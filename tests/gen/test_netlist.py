@@ -21,7 +21,7 @@ BLOCKS = {"ecp5": ["DP16KD", "MULT18X18D"], "xc7": ["RAMB18E1", "RAMB36E1"]}
 
 # Two lanes, one of them a plain and one a special format; both take part in every row.
 SMALL = {
-    "name": "small",
+    "name": "nano",
     "stream.lanes": "2",
     "stream.width": "16",
     "stream.tile_slices": "1",
