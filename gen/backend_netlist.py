@@ -9,6 +9,7 @@ from .backend_verilator import VerilatorBackend
 from .config import EngineConfig
 from .synth import find_target, synthesise
 from .synth.cell_models import cell_models, without_model
+from .synth.engine import uses_dsp
 from .verilog import generate_verilog
 
 __all__ = ["NetlistBackend", "netlist_verilog"]
@@ -54,9 +55,7 @@ def netlist_verilog(config: EngineConfig, target: str, progress: Progress) -> st
     device = find_target(target)
     progress("generating Verilog", 0.0)
     verilog = generate_verilog(config)
-    parameters = config.parameters
-    dsp = "dsp" in (parameters.multiply, getattr(parameters.core, "product", None))
-    for options, with_dsp in (((), dsp), (("-nobram",), False)):
+    for options, with_dsp in (((), uses_dsp(config)), (("-nobram",), False)):
         netlist = synthesise(
             verilog,
             config.name,
