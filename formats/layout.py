@@ -25,7 +25,7 @@ __all__ = [
     "StreamLayout",
 ]
 
-STREAM_VERSION = 3
+STREAM_VERSION = 4
 LAYER_MAGIC = 0x754C  # "Lu"
 SPAN_MAGIC = 0x7053  # "Sp"
 CRC_WIDTH = 32

@@ -1,17 +1,18 @@
 """The packer: a quantised matrix becomes the weight stream of one engine."""
 
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from .beat_fold import BeatFold
 from .codebook import CodebookFormat
 from .deal import deal_rows
 from .header_batches import header_batches
 from .lane_order import lane_order
 from .layout import (
+    CRC_WIDTH,
     FRAME_BEATS,
     LAYER_HEADER,
     LAYER_MAGIC,
@@ -103,6 +104,7 @@ class _Packer:
         self, matrix: QuantizedMatrix, layout: StreamLayout, cycles: npt.NDArray[np.int64]
     ) -> None:
         self.matrix, self.layout = matrix, layout
+        self.fold = BeatFold(layout.beat_width)
         ids = np.array([layout.number_of(item) for item in matrix.members], dtype=np.uint8)
         self._check()
         self.blocks = -(-matrix.rows // layout.lanes)
@@ -208,9 +210,9 @@ class _Packer:
     # -- sections ------------------------------------------------------------------------------
 
     def _section(self, *parts: _Bytes) -> _Bytes:
-        """Join beats and append the CRC-32 of their bytes as one more beat."""
+        """Join beats and append their checksum as one more beat."""
         body = np.concatenate(parts)
-        return np.concatenate([body, self._words(zlib.crc32(body.tobytes()), 32)])
+        return np.concatenate([body, self._words(self.fold.checksum(body), CRC_WIDTH)])
 
     def _words(self, value: int, width: int) -> _Bytes:
         count = self.layout.beats_for(width)

@@ -13,8 +13,8 @@ from ..formats.layout import (
     STREAM_VERSION,
 )
 from .activation_store import token_layout
+from .checksum import Checksum
 from .codebooks import Codebooks, codebooks_member
-from .crc32 import Crc32
 from .lane import row_fill_layout
 from .lane_reader import program_layout
 from .parameters import EngineParameters
@@ -145,13 +145,14 @@ class Unpack(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.crc = self._crc = Crc32(width=self.parameters.layout.beat_width)
+        width = self.parameters.layout.beat_width
+        m.submodules.checksum = self._checksum = Checksum(width=width)
         self._declare()
 
         m.d.comb += [
             self._take.eq(self.i.valid & self.i.ready),
-            self._crc.data.eq(self.i.payload.data),
-            self._crc.enable.eq(self._take),
+            self._checksum.data.eq(self.i.payload.data),
+            self._checksum.enable.eq(self._take),
             self.rows.eq(self._layer.rows),
             self.row_fill.row.eq(Cat(self._block, self.row_bank)),
             self.program.eq(self._program),
@@ -169,6 +170,10 @@ class Unpack(wiring.Component):
                 m.d.comb += self._found.eq(Error.FORMAT)
             with m.Elif(self.cut_short):
                 m.d.comb += self._found.eq(Error.LENGTH)
+            with m.Elif(self._checksum.wrong):  # of beats before those at hand
+                m.d.comb += self._found.eq(Error.CRC)
+            with m.Elif(self._unfit != Error.NONE):
+                m.d.comb += self._found.eq(self._unfit)
         with m.Else():
             m.d.comb += self.i.ready.eq(1)
         self._stop_on_error(m)
@@ -181,6 +186,7 @@ class Unpack(wiring.Component):
         self._take = Signal()
         self._expect_last = Signal()
         self._found = Signal(Error)
+        self._unfit = Signal(Error)  # what is wrong with the vectors of the layer at hand
         self._layer = Signal(data.StructLayout(LAYER_HEADER))
         self._program = Signal(program_layout(self.parameters), reset_less=True)
         self._span = Signal(data.StructLayout(SPAN_HEADER))
@@ -282,7 +288,7 @@ class Unpack(wiring.Component):
                 with m.If(self._last_block):
                     m.next = "LAYER_CRC"
         with m.State("LAYER_CRC"):
-            with m.If(self._checksum(m)):
+            with m.If(self._take_checksum(m)):
                 m.next = "TOKENS"
 
     # -- the lanes' words --------------------------------------------------------------------------
@@ -322,7 +328,7 @@ class Unpack(wiring.Component):
         with m.State("FRAME_CRC"):
             span_ends, last_span = self._beats == 0, self._tiles <= self._layer.span_tiles
             m.d.comb += self._expect_last.eq(span_ends & last_span)
-            with m.If(self._checksum(m)):
+            with m.If(self._take_checksum(m)):
                 m.next = "WORDS"
                 with m.If(span_ends):
                     m.d.sync += self._index.eq(self._index + 1)
@@ -331,7 +337,7 @@ class Unpack(wiring.Component):
                 with m.If(span_ends & last_span):
                     m.next = "DRAIN"
         with m.State("DRAIN"):
-            with m.If(self.idle):
+            with m.If(self.idle & ~self._checksum.pending):
                 m.d.comb += self.done.eq(1)
                 m.d.sync += self.row_bank.eq(~self.row_bank)
                 m.d.sync += self._bank.eq(self._bank ^ self._layer.tiles[0])
@@ -356,12 +362,13 @@ class Unpack(wiring.Component):
             spare = tokens[index].beats * act_lanes - self._layer.columns
             excess = tokens[index].used + spare > act_lanes
             wrong.append(~_within(spare, act_lanes) | excess)
+        # Found a cycle later, so that a wrong checksum of the header comes first.
         with m.If(Cat(wrong).any()):
-            m.d.comb += self._found.eq(Error.LENGTH)
+            m.d.sync += self._unfit.eq(Error.LENGTH)
         if self.parameters.numerics.output == "int":
             nonfinite = [tokens[index].nonfinite for index in range(self.parameters.tokens)]
             with m.Elif(Cat(nonfinite).any()):
-                m.d.comb += self._found.eq(Error.NONFINITE)
+                m.d.sync += self._unfit.eq(Error.NONFINITE)
 
     # -- pieces ----------------------------------------------------------------------------------
 
@@ -382,12 +389,9 @@ class Unpack(wiring.Component):
             m.d.sync += self._part.eq(Mux(ends, 0, self._part + 1))
         return ends
 
-    def _checksum(self, m: Module) -> Value:
-        """Compare a section's checksum; true in the cycle of its beat."""
-        m.d.comb += self.i.ready.eq(1)
-        m.d.comb += self._crc.clear.eq(self._take)
-        with m.If(self._take & (self.i.payload.data[:32] != self._crc.crc)):
-            m.d.comb += self._found.eq(Error.CRC)
+    def _take_checksum(self, m: Module) -> Value:
+        """Have a section's checksum compared; true in the cycle of its beat."""
+        m.d.comb += [self.i.ready.eq(1), self._checksum.check.eq(self._take)]
         return self._take
 
     def _stop_on_error(self, m: Module) -> None:

@@ -16,6 +16,7 @@ import pytest
 from amaranth import Shape
 
 from lutra.formats import Numerics, QuantizedMatrix, StreamLayout, pack
+from lutra.formats.beat_fold import BeatFold
 from lutra.formats.layout import LAYER_HEADER, LAYER_MAGIC, SPAN_HEADER, SPAN_MAGIC, STREAM_VERSION
 from lutra.gen import EngineConfig
 from lutra.gen.backend_amaranth import AmaranthBackend
@@ -123,6 +124,16 @@ def test_header_tables(name, fields, magic):
     assert f"**version {STREAM_VERSION}**" in STREAM_PAGE.read_text(encoding="utf-8")
 
 
+def test_folding_table():
+    limits = [BeatFold(int(bits)) for bits, _, _ in table("folding")]
+    found = [[str(f.beat_width), str(f.word_width), str(f.diagonals)] for f in limits]
+    assert found == table("folding")
+    assert [BeatFold(f.beat_width + 8).word_width for f in limits[:-1]] == [
+        f.word_width for f in limits[1:]
+    ]
+    assert BeatFold(136).word_width == limits[0].word_width
+
+
 def test_error_table():
     listed = [(int(code), name) for code, name, _ in table("errors") if code]
     assert listed == [(item.value, item.name) for item in Error]
@@ -213,7 +224,7 @@ class PagePacker:
         span_tiles = self.choose_span(streams)
         beats = self._header(
             (0x754C, 16),
-            (3, 8),
+            (4, 8),
             (0, 8),
             (self._fingerprint(), 32),
             (self.rows, 32),
@@ -283,8 +294,22 @@ class PagePacker:
 
     def _section(self, beats: list[int]) -> list[int]:
         size = self.lanes * self.width // 8
-        checksum = zlib.crc32(b"".join(beat.to_bytes(size, "little") for beat in beats))
+        checksum = zlib.crc32(b"".join(map(self._fold, beats)))
         return [*beats, checksum | self.fill(8 * size - 32) << 32]
+
+    def _fold(self, beat: int) -> bytes:
+        bits = self.lanes * self.width
+        if bits <= 128:
+            return beat.to_bytes(bits // 8, "little")
+        f = min(n for n in (32, 64, 128, 256, 512) if n * n >= bits)
+        p = {32: 37, 64: 67, 128: 131, 256: 269, 512: 523}[f]
+        words = [beat >> start & (1 << f) - 1 for start in range(0, bits, f)]
+        diagonals = parities = 0
+        for index, word in enumerate(words):
+            for bit in range(f):
+                diagonals ^= (word >> bit & 1) << (bit + index) % p
+            parities |= word.bit_count() % 2 << index
+        return (diagonals | parities << p).to_bytes(-(-(p + len(words)) // 8), "little")
 
     def _fingerprint(self) -> int:
         shape = f"{self.lanes} {self.width} {self.tile_slices} {self.output_lanes} {self.ahead}"

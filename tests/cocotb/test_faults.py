@@ -71,8 +71,8 @@ def test_unchecked_checksum(victim, simulator):
     bench, layers = victim
     faulty = _plant(
         bench.verilog,
-        f"{bench.name}__core__unpack",
-        r"\S*i__payload\[31:0\] != \S*crc\S*;",
+        f"{bench.name}__core__unpack__checksum",
+        r"\S*given\S* != \S*crc\S*;",
         "1'h0;",
     )
     job = bench.job(layers)

@@ -37,12 +37,12 @@ class Reader:
         self.fingerprint = layout.fingerprint
         self.beats = [sum(int(byte) << 8 * i for i, byte in enumerate(beat)) for beat in beats]
         self.position = 0
-        self.section = b""
+        self.section = []
 
     def _beat(self):
         word = self.beats[self.position]
         self.position += 1
-        self.section += bytes(word >> 8 * i & 0xFF for i in range(self.lanes * self.width // 8))
+        self.section.append(word)
         return word
 
     def _header(self, bits):
@@ -60,15 +60,31 @@ class Reader:
         return [beat >> lane * self.width & ((1 << self.width) - 1) for lane in range(self.lanes)]
 
     def _checksum(self):
-        expected = zlib.crc32(self.section)
+        expected = zlib.crc32(b"".join(map(self._fold, self.section)))
         assert self._beat() == expected
-        self.section = b""
+        self.section = []
+
+    def _fold(self, beat):
+        """Sum a wide beat along words and diagonals, bit by bit."""
+        bits = self.lanes * self.width
+        if bits <= 128:
+            return beat.to_bytes(bits // 8, "little")
+        size, diagonals = next(
+            pair for pair in ((32, 37), (64, 67), (128, 131), (256, 269)) if pair[0] ** 2 >= bits
+        )
+        sums = [0] * (diagonals + -(-bits // size))
+        for position in range(bits):
+            word, bit = divmod(position, size)
+            sums[(word + bit) % diagonals] ^= beat >> position & 1
+            sums[diagonals + word] ^= beat >> position & 1
+        sums += [0] * (-len(sums) % 8)
+        return bytes(sum(sums[i + bit] << bit for bit in range(8)) for i in range(0, len(sums), 8))
 
     def read(self, group_size):
         """Return what the layer holds, rows of padding included."""
         head = self._header(208)
         assert head & 0xFFFF == 0x754C
-        assert head >> 16 & 0xFF == 3
+        assert head >> 16 & 0xFF == 4
         assert head >> 24 & 0xFF == 0
         assert head >> 32 & 0xFFFFFFFF == self.fingerprint
         self.rows, self.columns = head >> 64 & 0xFFFFFFFF, head >> 96 & 0xFFFFFFFF

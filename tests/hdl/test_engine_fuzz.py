@@ -26,6 +26,11 @@ SHAPES = {
         {"lanes": 4, "width": 16, "group_sizes": (16, 32), "output_lanes": 2},
         (9, 40, 16),
     ),
+    "folded beats": (
+        ("bitmod3", "int8"),
+        {"lanes": 4, "width": 40, "group_sizes": (40,), "tile_slices": 1, "act_lanes": 4},
+        (5, 80, 40),
+    ),
     # Narrow where it could be wide: a flipped format makes lanes wait for each other.
     "one long span": (
         ("int2", "int8"),
