@@ -71,7 +71,7 @@ class Checksum(wiring.Component):
             crc.enable.eq(delay(m, self.enable, self.latency, name="enable", control=True)),
         ]
         # One register after the other, as for the data.
-        checks = [self.check]
+        checks: list[Value] = [self.check]
         for stage in range(self.latency):
             checks.append(delay(m, checks[-1], 1, name=f"check_{stage}", control=True))
         given = delay(m, self.data[:CRC_WIDTH], self.latency, name="given")
