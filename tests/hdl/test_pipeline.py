@@ -7,7 +7,8 @@ import pytest
 from amaranth import Module, Signal, Value, signed
 from amaranth.lib import data
 
-from lutra.hdl.pipeline import delay, registered_sum, sum_latency
+from lutra.hdl import pipeline
+from lutra.hdl.pipeline import delay, registered_signed_sum, registered_sum, sum_latency
 
 
 @pytest.mark.parametrize("control", [False, True])
@@ -70,3 +71,45 @@ def test_registered_sum(hdl, count):
             await ctx.tick()
 
     hdl.simulate(m, bench)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 8, 9, 16, 17])
+def test_registered_signed_sum(hdl, count):
+    """Exact whatever the signs, a new sum every cycle, as soon as without signs."""
+    m = Module()
+    terms = [Signal(signed(5), name=f"term_{index}") for index in range(count)]
+    signs = [Signal(name=f"sign_{index}") for index in range(count)]
+    o = Signal(signed(16))
+    m.d.comb += o.eq(registered_signed_sum(m, signs, terms, name="sum"))
+    m.d.sync += Signal(name="clocked").eq(1)
+    rng = random.Random(count)
+    batches = [([-16] * count, [sign] * count) for sign in (0, 1)]
+    batches += [([-16, 15] * count, [0, 1] * count), ([-16, 15] * count, [1, 0] * count)]
+    batches += [
+        ([rng.randrange(-16, 16) for _ in range(count)], [rng.getrandbits(1) for _ in range(count)])
+        for _ in range(20)
+    ]
+    latency = sum_latency(count)
+
+    async def bench(ctx):
+        for index in range(len(batches) + latency):
+            values, negative = batches[min(index, len(batches) - 1)]
+            for place in range(count):
+                ctx.set(terms[place], values[place])
+                ctx.set(signs[place], negative[place])
+            if index >= latency:
+                values, negative = (own[:count] for own in batches[index - latency])
+                expected = sum(-v if s else v for v, s in zip(values, negative, strict=True))
+                assert ctx.get(o) == expected
+            await ctx.tick()
+
+    hdl.simulate(m, bench)
+
+
+def test_wrong_signs_are_found(hdl, monkeypatch):
+    """Where an adder does not see that its operands' signs differ."""
+    monkeypatch.setattr(
+        pipeline, "_add_signed", lambda first, second: (first[0] + second[0], first[1])
+    )
+    with pytest.raises(AssertionError):
+        test_registered_signed_sum(hdl, 2)
