@@ -412,7 +412,7 @@ def ports(component: wiring.Component) -> dict[str, tuple[str, int]]:
 
 
 @pytest.fixture
-def hdl() -> Any:
+def hdl(streamed: Any) -> Any:
     """Return what the tests of components share."""
     return SimpleNamespace(
         simulate=simulate,
@@ -421,4 +421,5 @@ def hdl() -> Any:
         EngineBench=EngineBench,
         LaneStream=LaneStream,
         ports=ports,
+        streamed=streamed,
     )

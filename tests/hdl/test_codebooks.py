@@ -105,13 +105,13 @@ def _column(ctx, bits, index):
     return sum((ctx.get(bits[bit]) >> index & 1) << bit for bit in range(bits.shape().length))
 
 
-def _expected(parameters, codebooks):
-    """Yield the number of each format, the format, and the values of its codes."""
+def _expected(hdl, parameters, codebooks):
+    """Yield the number of each format, the format, and the values of the stream's codes."""
     own = {item.name: item for item in codebooks}
     for number, known in enumerate(parameters.layout.members):
         item: NumberFormat = own.get(known.name, known)
         if item.scale_count == 1:
-            yield number, item, item.weight_table([1]).tolist()
+            yield number, item, hdl.streamed(item, item.weight_table([1])).tolist()
 
 
 @pytest.mark.parametrize("mixture", MIXTURES, ids="+".join)
@@ -137,7 +137,7 @@ def test_planes(hdl, mixture, width):
         for seed in range(3):
             codebooks = _codebooks(parameters, seed)
             ctx.set(dut.codebooks, _told(parameters, codebooks))
-            for number, item, values in _expected(parameters, codebooks):
+            for number, item, values in _expected(hdl, parameters, codebooks):
                 ctx.set(dut.format, number)
                 sums = np.zeros(256, dtype=np.int64)
                 for step in range(len(layout.members[number].planes)):
@@ -174,7 +174,7 @@ def test_terms(hdl, mixture, terms):
         for seed in range(2):
             codebooks = _codebooks(parameters, seed)
             ctx.set(dut.codebooks, _told(parameters, codebooks))
-            for number, item, values in _expected(parameters, codebooks):
+            for number, item, values in _expected(hdl, parameters, codebooks):
                 ctx.set(dut.format, number)
                 sums = np.zeros(257, dtype=np.int64)
                 for step in range(layout.members[number].step_count):
@@ -217,7 +217,7 @@ def test_values(hdl, mixture, width):
         for seed in range(3):
             codebooks = _codebooks(parameters, seed)
             ctx.set(dut.codebooks, _told(parameters, codebooks))
-            for number, item, values in _expected(parameters, codebooks):
+            for number, item, values in _expected(hdl, parameters, codebooks):
                 ctx.set(dut.format, number)
                 if item.has_zero_point:
                     continue

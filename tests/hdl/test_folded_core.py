@@ -123,8 +123,9 @@ def _set(ctx, dut, parameters, write, work):
         for token in range(parameters.tokens):
             ctx.set(dut.write.values[token], _word(parameters, own[token]))
     if work:
+        numbers = parameters.layout.members[work.member].stream_codes
         for bit in range(parameters.layout.max_code_width):
-            column = sum(int(c >> bit & 1) << place for place, c in enumerate(work.codes))
+            column = sum((numbers[c] >> bit & 1) << place for place, c in enumerate(work.codes))
             ctx.set(dut.codes[bit], column)
         ctx.set(dut.format, work.member)
         ctx.set(dut.slice, work.slice)

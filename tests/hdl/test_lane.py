@@ -27,6 +27,9 @@ INT8 = Numerics(activation="int8", act_width=8)
         ({"mu": 1, "width": 32, "group_sizes": (32,), "lanes": 1}, (5, 6, 7, 9, 10)),
         ({"mu": 4, "multiply": "dsp"}, (3, 4, 5, 6, 7)),
         ({"mu": 4, "formats": ("bcq2",)}, (3, 4, 5, 5, 6)),
+        ({"mu": 4, "formats": ("bitmod3",)}, (3, 4, 5, 7, 8)),
+        # Coefficients that are no powers of two take one more for their adders.
+        ({"mu": 4, "formats": ("bitmod4",)}, (3, 5, 6, 10, 11)),
         ({"mu": 4, "formats": ("int8",), "group_sizes": (16,)}, (3, 4, 5, 13, 14)),
     ],
 )
@@ -116,7 +119,7 @@ class Bench:
             header = item["header"]
             member = stream.layout.members[header["format"]]
             scales = [header[f"scale_{index}"] for index in range(member.scale_count)]
-            table = np.array([int(weight) for weight in member.weight_table(scales)])
+            table = self.hdl.streamed(member, member.weight_table(scales))
             weights = table[item["codes"]]
             if member.has_zero_point:
                 weights = weights - table[header["zero"] & (1 << member.code_width) - 1]

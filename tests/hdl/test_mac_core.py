@@ -50,6 +50,7 @@ def test_every_value(hdl, mixture):
             for scale in range(item.scale_count):
                 ctx.set(dut.scale, scale)
                 table = item.weight_table(np.eye(item.scale_count, dtype=np.int64)[scale])
+                table = hdl.streamed(item, table)
                 for zero in range(0, count, 1 if count <= 16 else 37):
                     for bit in range(layout.max_code_width):
                         column = sum((code >> bit & 1) << code for code in range(top))

@@ -57,10 +57,12 @@ def test_every_code(hdl, mixture):
             for index, step in enumerate(item.term_steps):
                 ctx.set(dut.step, index)
                 values = _values(ctx, dut.terms, 256)[:-1]
-                assert values[:count].tolist() == list(step.values), (item.name, index)
+                own = hdl.streamed(item, step.values)
+                assert values[:count].tolist() == own.tolist(), (item.name, index)
                 assert np.array_equal(values, np.tile(values[:count], 256 // count))
                 tables[step.scale_index] += values[:count]
             expected = item.weight_table(np.eye(item.scale_count, dtype=np.int64))
+            expected = hdl.streamed(item, expected)
             if item.has_zero_point:
                 tables -= tables[:, :1]
                 expected = expected - expected[:, :1]
@@ -87,7 +89,8 @@ def test_every_zero_point(hdl, mixture):
                     ctx.set(dut.codes[bit], top * (zero >> bit & 1))
                 for index, step in enumerate(item.term_steps):
                     ctx.set(dut.step, index)
-                    expected = step.values[zero] if item.has_zero_point else 0
+                    values = hdl.streamed(item, step.values)
+                    expected = values[zero] if item.has_zero_point else 0
                     assert _values(ctx, dut.terms, 0)[-1] == expected, (item.name, zero, index)
 
     hdl.simulate(dut, bench, clocked=False)
