@@ -45,13 +45,27 @@ Values of codes 0, 1, 2, and so on. Quantisers do not produce the codes in the c
 that the range stays symmetric; they decode like all others.
 """
 
+_STREAM_CODES = """\
+## Codes in the weight stream
+
+Engines have little to do for a plane whose digit is a bit of the code. So the
+[weight stream](weight-stream.md#codes) numbers the codes of some formats anew, such that the first
+planes, as many as a code has bits, are bits of the new numbers (`formats/stream_codes.py`). These
+are the numbers of codes 0, 1, 2, and so on. The codes of all other formats keep their numbers.
+
+Nothing else knows of these numbers: model files, recipes, the golden model and GPUs have the codes
+of the table above.
+"""
+
 _PLANES = """\
 ## Planes of value formats
 
-A value is the sum of the coefficients whose digit is 1. For code `c` the digit is bit `c` of the
-truth table, given in hexadecimal; `bit 0` stands for the table that has bit 0 of every code, and so
-on. Planes are found by a search for the shortest exact list (`formats/planes.py`). The order is the
-engine's, and that of the [weight stream's fingerprint](weight-stream.md#fingerprint).
+A value is the sum of the coefficients whose digit is 1. For number `c` of the weight stream the
+digit is bit `c` of the truth table, given in hexadecimal; `bit 0` stands for the table that has bit
+0 of every number, and so on. Formats whose codes are numbered anew have coefficients of their own,
+chosen for that; planes of the others are found by a search for the shortest exact list
+(`formats/planes.py`). The order is the engine's, and that of the [weight stream's
+fingerprint](weight-stream.md#fingerprint).
 """
 
 _SIGNS = """\
@@ -104,6 +118,8 @@ def page() -> str:
         ),
         _VALUES,
         _table(("format", "values", "step", "unused", "source"), map(_value_row, values)),
+        _STREAM_CODES,
+        _table(("format", "numbers"), filter(None, map(_stream_row, values))),
         _PLANES,
         _table(("format", "planes"), ((f"`{item.name}`", _planes(item)) for item in values)),
         _SIGNS,
@@ -139,8 +155,16 @@ def _value_row(item: ValueFormat) -> Sequence[str]:
     return f"`{item.name}`", _listed(item.values), step, unused, item.source
 
 
+def _stream_row(item: ValueFormat) -> Sequence[str] | None:
+    """Return the numbers of a format's codes, if they are others than the codes."""
+    numbers = item.stream_codes
+    if list(numbers) == sorted(numbers):
+        return None
+    return f"`{item.name}`", ", ".join(map(str, numbers))
+
+
 def _sign_row(item: BinaryCodingFormat) -> Sequence[str]:
-    planes = (f"scale {p.scale_index} · {_digit(p, item.code_width)}" for p in item.planes)
+    planes = (f"scale {p.scale_index} · {_digit(p, item)}" for p in item.planes)
     return f"`{item.name}`", ", ".join(planes), item.source
 
 
@@ -166,17 +190,17 @@ def _listed(values: Sequence[int]) -> str:
 
 
 def _planes(item: NumberFormat) -> str:
-    return ", ".join(f"{p.coefficient} · {_digit(p, item.code_width)}" for p in item.planes)
+    return ", ".join(f"{p.coefficient} · {_digit(p, item)}" for p in item.planes)
 
 
-def _digit(plane: Plane, code_width: int) -> str:
-    codes = range(1 << code_width)
-    if plane.truth == (1 << len(codes)) - 1:
+def _digit(plane: Plane, item: NumberFormat) -> str:
+    codes, truth = range(1 << item.code_width), item.stream_truth(plane.truth)
+    if truth == (1 << len(codes)) - 1:
         return "ones"
-    for bit in range(code_width):
-        if plane.truth == sum((code >> bit & 1) << code for code in codes):
+    for bit in range(item.code_width):
+        if truth == sum((code >> bit & 1) << code for code in codes):
             return f"bit {bit}"
-    return f"`{plane.truth:0{len(codes) // 4}x}`"
+    return f"`{truth:0{len(codes) // 4}x}`"
 
 
 if __name__ == "__main__":

@@ -214,7 +214,7 @@ class StreamLayout:
 
     def stream_truth(self, item: NumberFormat, truth: int) -> int:
         """Rearrange a truth table over a format's codes into one over the stream's numbers."""
-        return sum((truth >> code & 1) << new for code, new in enumerate(self.stream_codes(item)))
+        return item.stream_truth(truth) if self.numbering == "planes" else truth
 
     @cached_property
     def fingerprint(self) -> int:

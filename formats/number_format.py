@@ -74,6 +74,10 @@ class NumberFormat:
         """Number of each code by which most planes are its bits: its own, if there is no such."""
         return tuple(range(1 << self.code_width))
 
+    def stream_truth(self, truth: int) -> int:
+        """Rearrange a truth table over codes into one over these numbers."""
+        return sum((truth >> code & 1) << new for code, new in enumerate(self.stream_codes))
+
     @property
     def term_steps(self) -> tuple[TermStep, ...]:
         """Signed powers of two of every code, in the order in which an engine takes them.
@@ -166,6 +170,11 @@ class ValueFormat(NumberFormat):
             raise ValueError(
                 f"Format {self.name!r} must list {1 << self.code_width} values for its "
                 f"{self.code_width}-bit codes, not {len(self.values)}"
+            )
+        if self.coefficients and self.zero_point:
+            raise ValueError(
+                f"Format {self.name!r} must not have both coefficients and a zero-point: the "
+                f"stream has zero-points as they are"
             )
 
     @cached_property

@@ -9,6 +9,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from lutra.sim.interface import EngineInterface
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+FORMATS_PAGE = ROOT / "docs" / "formats.md"
 STREAM_PAGE = ROOT / "docs" / "weight-stream.md"
 ALL_PAGES = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 
@@ -187,6 +189,18 @@ def test_port_table(activation, output):
 Fill = Callable[[int], int]  # padding of so many bits
 
 
+@cache
+def stream_numbers(item) -> list[int]:
+    """Return the stream's number for each code, as the page of formats lists them."""
+    text = FORMATS_PAGE.read_text(encoding="utf-8")
+    (_, rest) = text.split("## Codes in the weight stream\n")
+    (rest, *_) = rest.split("\n## ")
+    listed = dict(re.findall(r"^\| `(\w+)` \| ([\d, ]+) \|$", rest, re.MULTILINE))
+    if item.name not in listed:
+        return list(range(1 << item.code_width))
+    return [int(number) for number in listed[item.name].split(", ")]
+
+
 class PagePacker:
     """A packer that takes nothing but the facts that packer and engine agree on from Lutra."""
 
@@ -317,7 +331,11 @@ class PagePacker:
         for item in self.members:
             lines.append(f"{item.code_width} {int(item.has_zero_point)}")
             for plane in item.planes:
-                lines[-1] += f" {plane.coefficient},{plane.truth:x},{int(plane.bipolar)}"
+                truth = sum(
+                    (plane.truth >> code & 1) << number
+                    for code, number in enumerate(stream_numbers(item))
+                )
+                lines[-1] += f" {plane.coefficient},{truth:x},{int(plane.bipolar)}"
                 lines[-1] += f",{plane.scale_index}"
         return zlib.crc32(("\n".join(lines) + "\n").encode("ascii"))
 
@@ -456,7 +474,8 @@ class PagePacker:
     def _code_bit(self, n: int, k: int, bit: int) -> int:
         if n >= self.rows or k >= self.columns:
             return self.fill(1)
-        return int(self.matrix.codes[n, k]) >> bit & 1
+        number = stream_numbers(self._format_of(n, k))[self.matrix.codes[n, k]]
+        return number >> bit & 1
 
 
 class OtherPacker(PagePacker):

@@ -234,6 +234,24 @@ def test_fingerprint():
     assert layout.fingerprint == zlib.crc32(text.encode())
 
 
+def test_fingerprint_covers_what_the_streams_codes_mean():
+    """Planes of the numbers that the stream has for codes: bits of them, and one table."""
+    lines = ["4 16 4 1 16 8"]
+    for special in (
+        "1,{},0,0 2,{},0,0 -4,{},0,0 1,ef,0,0",
+        "-1,{},0,0 -2,{},0,0 4,{},0,0 -1,ef,0,0",
+    ):
+        lines.append("3 0 " + special.format("aa", "cc", "f0"))
+    for special in (
+        "-4,{},0,0 2,{},0,0 4,{},0,0 -1,81,0,0",
+        "4,{},0,0 -2,{},0,0 -4,{},0,0 1,81,0,0",
+    ):
+        lines.append("3 0 " + special.format("aa", "cc", "f0"))
+    layout = dataclasses.replace(BASE, formats=("bitmod3",), scale_width=8)
+    text = "".join(f"{line}\n" for line in lines)
+    assert layout.fingerprint == zlib.crc32(text.encode())
+
+
 def test_fingerprint_tells_what_the_stream_depends_on():
     different = [
         BASE,

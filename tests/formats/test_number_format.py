@@ -75,6 +75,15 @@ def test_refuses_short_table():
         ValueFormat("odd", 3, tuple(range(7)))
 
 
+def test_refuses_coefficients_beside_a_zero_point():
+    sentence = (
+        "Format 'odd' must not have both coefficients and a zero-point: the stream has "
+        "zero-points as they are"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        ValueFormat("odd", 2, (0, 1, 2, 3), zero_point=True, coefficients=(1, 2))
+
+
 def test_base_has_no_planes():
     sentence = "NumberFormat must define planes"
     with pytest.raises(NotImplementedError, match=f"^{re.escape(sentence)}$"):

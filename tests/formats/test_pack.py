@@ -302,9 +302,13 @@ def _check(matrix, layout, cycles=None):
     scales = matrix.row_scales.view(np.uint32)
     for row, bits in reader.row_scales.items():
         assert bits == (int(scales[row]) if row < matrix.rows else 0)
+    numbers = [item.stream_codes for item in matrix.members]
     for (row, column), code in reader.codes.items():
-        real = row < matrix.rows and column < matrix.columns
-        assert code == (matrix.codes[row, column] if real else 0), (row, column)
+        expected = 0
+        if row < matrix.rows and column < matrix.columns:
+            own = matrix.format_ids[row, column // matrix.group_size]
+            expected = numbers[own][matrix.codes[row, column]]
+        assert code == expected, (row, column)
     assert {(n, k) for n in range(matrix.rows) for k in range(matrix.columns)} <= set(reader.codes)
     for row in range(matrix.rows):
         for group in range(matrix.groups):
