@@ -200,7 +200,7 @@ def test_junk_is_refused_in_a_sentence(path):
         (("core", "colour"), 1, "Unknown setting 'core.colour'; known settings: core.mu, "),
         (("core", "fold"), 2, "Unknown setting 'core.fold'; known settings: core.mu, core.table"),
         (("datapath", "tokens"), 3, "tokens must be 1, 2, 4 or 8, not 3"),
-        (("datapath", "slices_ahead"), 1, "slices_ahead must be in 2..16, not 1"),
+        (("datapath", "slices_ahead"), 0, "slices_ahead must be in 1..16, not 0"),
         (("datapath", "multiply"), "fast", "multiply must be 'serial' or 'dsp', not 'fast'"),
         (("stream", "ahead"), 1, "ahead must be an integer in 2..1024, not 1"),
         (

@@ -62,7 +62,7 @@ def random_config(seed):
     )
     folds = [n for n in (1, 2, 3, 4) if width % n == 0]
     core = (
-        LutOptions(mu=draw.randint(2, 4), table=draw.choice(["full", "half"])),
+        LutOptions(mu=draw.randint(2, 4), table=draw.choice(["full", "half", "block"])),
         TermOptions(fold=draw.choice(folds)),
         MacOptions(fold=draw.choice(folds), product=draw.choice(["logic", "dsp"])),
     )[seed % 3]
@@ -73,7 +73,7 @@ def random_config(seed):
         tokens=draw.choice([1, 2, 4, 8]),
         multiply=draw.choice(["serial", "dsp"]),
         act_lanes=draw.choice([1, 2]),
-        slices_ahead=draw.choice([2, 4]),
+        slices_ahead=draw.choice([1, 2, 4]),
     )
     return EngineConfig(name="mixture", parameters=parameters)
 
@@ -166,6 +166,44 @@ def test_eight_tokens_and_stalls(engine):
             assert run.broken_handshakes == 0, where
             outputs = interface.outputs(run.outputs, rows)[: len(x)]
             assert np.array_equal(outputs.view(np.uint32), golden.view(np.uint32)), where
+
+
+@pytest.mark.parametrize(
+    "core",
+    [
+        LutOptions(mu=3),
+        LutOptions(mu=3, table="half"),
+        LutOptions(mu=9, table="block"),
+        TermOptions(fold=4),
+        MacOptions(fold=8),
+    ],
+    ids=str,
+)
+def test_a_single_slice_waits(core):
+    """In any engine, of one format and of many, of fewer cycles than code bits and of more."""
+    layout = StreamLayout(
+        lanes=2,
+        width=16,
+        tile_slices=2,
+        formats=("int2", "int5_asym", "int8", "bcq3_asym", "bitmod3", "bitmod4"),
+        group_sizes=(16, 32),
+        max_rows=24,
+        max_columns=120,
+    )
+    parameters = EngineParameters(
+        layout=layout, numerics=Numerics(), core=core, slices_ahead=1, act_lanes=2
+    )
+    config = EngineConfig(name="single", parameters=parameters)
+    backend = make_backend("verilator", config)
+    families = [*layout.formats, None, None, None]
+    for case, name in enumerate(families):
+        members = CATALOG[name].members if name else layout.members
+        rows, columns, group_size = ((24, 120, 16), (7, 33, 32), (9, 100, 100))[case % 3]
+        matrix = random_matrix(members, rows, columns, group_size, seed=case)
+        x = random_tokens(parameters.numerics, 1 + case % 3, columns, seed=case)
+        seen = compare_layer("layer", matrix, x, config=config, backend=backend)
+        assert seen.mismatches == 0, f"{name}, case {case}"
+        assert seen.cycles == seen.predicted_cycles, f"{name}, case {case}"
 
 
 def mixture_config(engine, lanes, **changes):

@@ -189,6 +189,49 @@ def test_mixtures(hdl, mixture, table):
     hdl.EngineBench(parameters).run(work, stalls=(0.1, 0.3, 0.3), seed=5)
 
 
+@pytest.mark.parametrize(
+    ("mu", "width", "mixture"),
+    [(9, 24, ("int3_asym", "bitmod4", "bcq2")), (10, 16, ("int2", "bitmod3"))],
+)
+def test_tables_in_block_ram(hdl, mu, width, mixture):
+    """More activations a table than distributed RAM has room for, the last one's fewer."""
+    numerics = Numerics(activation="int8", act_width=8, output="int")
+    parameters = hdl.parameters(
+        mixture,
+        numerics,
+        table="block",
+        mu=mu,
+        lanes=2,
+        width=width,
+        tile_slices=1,
+        group_sizes=(width,),
+        max_columns=2 * width,
+    )
+    assert parameters.core.tables(width) * mu > width
+    tokens = adversarial_tokens(numerics, 2 * width - 3, seed=1)
+    work = [
+        (
+            random_matrix(parameters.layout.members, 4, 2 * width - 3, width, seed=seed),
+            tokens[name][None],
+        )
+        for seed, name in enumerate(("all_lowest", "random"))
+    ]
+    hdl.EngineBench(parameters).run(work)
+
+
+@pytest.mark.parametrize("mixture", [("bitmod3", "int2"), ("bitmod4", "int4_asym", "bcq2_asym")])
+@pytest.mark.parametrize("mu", [2, 5])
+def test_half_tables_and_coefficients(hdl, mu, mixture):
+    """Signs of look-ups and of coefficients, of whichever kind the digits are."""
+    parameters = hdl.parameters(mixture, INT8, table="half", mu=mu, output_lanes=2)
+    members = parameters.layout.members
+    work = [
+        (random_matrix(members, 6, 30, 8, seed=seed), _tokens(INT8, 30, 1, seed=seed))
+        for seed in range(2)
+    ]
+    hdl.EngineBench(parameters).run(work, stalls=(0.1, 0.2, 0.0), seed=mu)
+
+
 @pytest.mark.parametrize("chances", [(0.0, 0.0, 0.0), (0.2, 0.4, 0.2)])
 @pytest.mark.parametrize("tokens", [1, 2, 4])
 @pytest.mark.parametrize("mixture", MIXTURES)
