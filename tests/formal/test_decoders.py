@@ -64,8 +64,10 @@ def _claim_value(
 
 
 def planes(formal, decoder=PlaneDecoder):
-    """One copy of the decoder a plane, so that all planes of a code are seen at once."""
-    parameters, bench, number, scale, code, zero, has_zero = _inputs(formal)
+    """One copy of the decoder a plane, so that all of a code are seen at once: a cycle later."""
+    parameters, bench, *inputs = _inputs(formal)
+    number, _, code, zero, _ = inputs
+    late_number, late_scale, late_code, late_zero, late_has = map(bench.past, inputs)
     layout = parameters.layout
     coefficients = Array(Const(c, VALUE) for c in plane_coefficients(parameters))
     columns = Cat(Cat(bit, Const(0, layout.width - 1)) for bit in code)
@@ -80,16 +82,17 @@ def planes(formal, decoder=PlaneDecoder):
             step=Const(step, range(parameters.max_cycles)),
         )
         own = Signal(name=f"own_{step}")
-        with bench.m.Switch(number):
+        with bench.m.Switch(late_number):
             for index, item in enumerate(layout.members):
                 if step < len(item.planes):
                     with bench.m.Case(index):
-                        bench.m.d.comb += own.eq(scale == item.planes[step].scale_index)
+                        bench.m.d.comb += own.eq(late_scale == item.planes[step].scale_index)
         coefficient = bench.wire(coefficients[dut.plane.coefficient], name=f"coefficient_{step}")
         for_weight = Mux(dut.key[0], coefficient, Mux(dut.plane.bipolar, -coefficient, 0))
         total += Mux(own, for_weight, 0)
         total_zero += Mux(own & dut.plane.zero, coefficient, 0)
-    _claim_value(formal, bench, parameters, number, scale, code, zero, has_zero, total, total_zero)
+    late = (late_number, late_scale, late_code, late_zero, late_has)
+    _claim_value(formal, bench, parameters, *late, total, total_zero)
     return bench
 
 
@@ -151,11 +154,12 @@ class WrongPlanes(PlaneDecoder):
 
 @pytest.mark.parametrize("make", [planes, terms, values])
 def test_every_code(formal, make):
-    formal.prove(make(formal), depth=1)
+    first = int(make is planes)
+    formal.prove(make(formal), depth=1 + first, first=first)
 
 
 def test_wrong_planes_are_found(formal):
-    formal.refute(planes(formal, WrongPlanes), "weight less zero", depth=1)
+    formal.refute(planes(formal, WrongPlanes), "weight less zero", depth=2, first=1)
 
 
 @pytest.mark.parametrize(("make", "module"), [(terms, term_decoder), (values, value_decoder)])

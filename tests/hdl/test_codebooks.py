@@ -142,13 +142,14 @@ def test_planes(hdl, mixture, width):
                 sums = np.zeros(256, dtype=np.int64)
                 for step in range(len(layout.members[number].planes)):
                     ctx.set(dut.step, step)
+                    await ctx.tick()
                     key = ctx.get(dut.key)
                     coefficient = coefficients[ctx.get(dut.plane.coefficient)]
                     sums += [coefficient * (key >> code & 1) for code in range(256)]
                     assert ctx.get(dut.plane.bipolar) == 0
                 assert sums.tolist() == values * (256 >> item.code_width), item.name
 
-    hdl.simulate(dut, bench, clocked=False)
+    hdl.simulate(dut, bench)
 
 
 @pytest.mark.parametrize("mixture", MIXTURES, ids="+".join)

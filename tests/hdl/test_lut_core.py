@@ -153,10 +153,10 @@ def test_activations_are_held_long_enough(hdl, mu, table):
 
 
 @pytest.mark.parametrize(
-    ("width", "mu", "latency"), [(8, 8, 3), (8, 4, 4), (8, 2, 4), (8, 1, 5), (16, 1, 5), (24, 4, 5)]
+    ("width", "mu", "latency"), [(8, 8, 4), (8, 4, 5), (8, 2, 5), (8, 1, 6), (16, 1, 6), (24, 4, 6)]
 )
 def test_latency(hdl, width, mu, latency):
-    """Decode, look up, a stage for each two levels of the tree, inject."""
+    """Decode in two cycles, look up, a stage for each two levels of the tree, inject."""
     parameters = hdl.parameters(("int4",), INT8, width=width, mu=mu, group_sizes=(width,))
     core = LutCore(parameters=parameters)
     assert (core.latency, core.hold_cycles) == (latency, latency - 1)

@@ -40,6 +40,7 @@ def test_every_code(hdl, mixture):
             ctx.set(dut.format, number)
             for step, plane in enumerate(item.planes):
                 ctx.set(dut.step, step)
+                await ctx.tick()
                 where = f"plane {step} of {item.name}"
                 assert coefficients[ctx.get(dut.plane.coefficient)] == plane.coefficient, where
                 assert ctx.get(dut.plane.bipolar) == plane.bipolar, where
@@ -47,7 +48,7 @@ def test_every_code(hdl, mixture):
                 key = ctx.get(dut.key)
                 assert [key >> code & 1 for code in range(len(digits))] == digits, where
 
-    hdl.simulate(dut, bench, clocked=False)
+    hdl.simulate(dut, bench)
 
 
 @pytest.mark.parametrize(
@@ -72,10 +73,11 @@ def test_every_zero_point(hdl, mixture):
                 for zero in zeros:
                     ctx.set(dut.format, number)
                     ctx.set(dut.zero, zero)
+                    await ctx.tick()
                     expected = digits[zero] if item.has_zero_point else 0
                     assert ctx.get(dut.plane.zero) == expected, (item.name, step, zero)
 
-    hdl.simulate(dut, bench, clocked=False)
+    hdl.simulate(dut, bench)
 
 
 def test_codes_do_not_depend_on_each_other(hdl):
@@ -90,9 +92,10 @@ def test_codes_do_not_depend_on_each_other(hdl):
                 ctx.set(dut.codes[bit], (code >> bit & 1) << code % 8)
             for step in range(2):
                 ctx.set(dut.step, step)
+                await ctx.tick()
                 assert ctx.get(dut.key) == (code >> step & 1) << code % 8
 
-    hdl.simulate(dut, bench, clocked=False)
+    hdl.simulate(dut, bench)
 
 
 def test_coefficients(hdl):
