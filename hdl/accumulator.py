@@ -1,5 +1,7 @@
 """Row sums of one lane, in memory."""
 
+from typing import Any
+
 from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
@@ -12,8 +14,9 @@ __all__ = ["RowAccumulator"]
 class RowAccumulator(wiring.Component):
     """A memory of row sums that takes one addition a token a cycle, to any row, again and again.
 
-    ``prepare`` names the row one cycle before ``add`` adds to it. Consecutive additions to one row
-    see each other. ``drain`` reads a row of the other layer at the same time.
+    ``prepare_row`` names the row one cycle before ``add`` adds to it. Additions to one row see each
+    other, ``parameters.sum_interval`` cycles after one another or more. ``drain`` reads a row of
+    the other layer at the same time.
 
     Parameters
     ----------
@@ -24,10 +27,10 @@ class RowAccumulator(wiring.Component):
     -------
     prepare_row : :py:`In(row_address_width)`
         Row of the next cycle's addition.
+    clear : :py:`In(1)`
+        Let that start from zero instead of from what the row holds.
     add : :py:`In(1)`
         Add now.
-    clear : :py:`In(1)`
-        Start from zero instead of from what the row holds.
     row : :py:`In(row_address_width)`
         Row of this cycle's addition: what ``prepare_row`` was in the cycle before.
     values : :py:`In(data.ArrayLayout(signed(sum_width), tokens))`
@@ -41,8 +44,8 @@ class RowAccumulator(wiring.Component):
     """
 
     prepare_row: Signal
-    add: Signal
     clear: Signal
+    add: Signal
     row: Signal
     values: data.View
     drain: Signal
@@ -55,8 +58,8 @@ class RowAccumulator(wiring.Component):
         totals = data.ArrayLayout(signed(parameters.sum_width), parameters.tokens)
         super().__init__({
             "prepare_row": In(address),
-            "add": In(1),
             "clear": In(1),
+            "add": In(1),
             "row": In(address),
             "values": In(totals),
             "drain": In(1),
@@ -72,14 +75,13 @@ class RowAccumulator(wiring.Component):
             init=[],
         )
         write = sums.write_port()
-        old = sums.read_port(transparent_for=(write,))  # so that the latest addition is seen
         out = sums.read_port()
+        old = self._old(m, sums, write)
 
         m.d.comb += [
-            old.addr.eq(self.prepare_row),
             write.addr.eq(self.row),
             *(
-                write.data[token].eq(Mux(self.clear, 0, old.data[token]) + self.values[token])
+                write.data[token].eq(old[token] + self.values[token])
                 for token in range(self.parameters.tokens)
             ),
             write.en.eq(self.add),
@@ -88,3 +90,19 @@ class RowAccumulator(wiring.Component):
             self.drained.eq(out.data),
         ]
         return m
+
+    def _old(self, m: Module, sums: memory.Memory, write: memory.WritePort) -> Any:
+        """Read what is to be added to."""
+        old = Signal(self.values.shape(), reset_less=True)
+        if self.parameters.sum_interval > 1:
+            # The addition before has been written, and the register's reset clears for nothing.
+            read = sums.read_port(domain="comb")
+            m.d.comb += read.addr.eq(self.prepare_row)
+            m.d.sync += old.eq(Mux(self.clear, 0, read.data.as_value()))
+            return old
+        clear = Signal(reset_less=True)
+        latest = sums.read_port(transparent_for=(write,))
+        m.d.sync += clear.eq(self.clear)
+        m.d.comb += latest.addr.eq(self.prepare_row)
+        m.d.comb += old.eq(Mux(clear, 0, latest.data.as_value()))
+        return old

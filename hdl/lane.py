@@ -1,6 +1,6 @@
 """One lane: everything that belongs to one row of a block at a time."""
 
-from amaranth import Cat, Module, Mux, ResetInserter, Signal, Value, signed
+from amaranth import Cat, Module, ResetInserter, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -42,8 +42,7 @@ class LaneSchedule:
         core = core_for(parameters)
         self.release = core.hold_cycles
         self.combine = core.latency
-        self.scale = self.combine + 1
-        self.add = self.scale + parameters.multiply_latency
+        self.add = self.combine + parameters.multiply_latency
         self.prepare = self.add - 1
 
 
@@ -174,16 +173,19 @@ class Lane(wiring.Component):
         valid = stages[schedule.combine]
         info = Cat(due.first, due.last, due.slice.clear, every_step)
         at_combine = delay(lane, info, schedule.combine, name="combine")
-        fire, clear = self._fire(lane, valid, at_combine)
-        at_scale = delay(lane, scale, schedule.scale, name="scale").as_signed()
+        first, last, clear_row, every_step = at_combine
+        complete = Signal()  # the group's sum
+        lane.d.comb += complete.eq(valid & (last | every_step))
+        clear = clear_row & (first | ~every_step)
+        at_combine_scale = delay(lane, scale, schedule.combine, name="scale").as_signed()
         row = delay(lane, due.slice.row, schedule.prepare, name="prepare_row")
         latency = parameters.multiply_latency
         under_way = Signal()
         lane.d.comb += [
             rows.prepare_row.eq(row),
             rows.row.eq(delay(lane, row, 1, name="row")),
-            rows.add.eq(delay(lane, fire, latency, name="add", control=True)),
-            rows.clear.eq(delay(lane, clear, latency, name="clear")),
+            rows.add.eq(delay(lane, complete, latency, name="add", control=True)),
+            rows.clear.eq(delay(lane, clear, latency - 1, name="clear")),
             rows.drain.eq(self.drain),
             rows.drain_row.eq(self.drain_row),
             self.drained.sums.eq(rows.drained),
@@ -193,11 +195,11 @@ class Lane(wiring.Component):
         ]
         for token in range(parameters.tokens):
             lane.submodules[f"multiply_{token}"] = multiply = multiply_for(parameters)
-            group = self._group(lane, token, core.sums[token], valid, at_combine)
+            total = self._total(lane, token, core.sums[token], valid, complete)
             lane.d.comb += [
-                multiply.start.eq(fire),
-                multiply.value.eq(group),
-                multiply.scale.eq(at_scale),
+                multiply.start.eq(complete),
+                multiply.value.eq(total),
+                multiply.scale.eq(at_combine_scale),
                 rows.values[token].eq(multiply.product),
             ]
         self._keep_row_scales(lane)
@@ -263,23 +265,16 @@ class Lane(wiring.Component):
                         m.d.comb += scale.eq(reader.header[f"scale_{cycle // fold}"])
         return scale, every_step
 
-    def _fire(self, m: Module, valid: Value, info: Value) -> tuple[Value, Value]:
-        """Tell when the group's sum is complete, and whether it is the first of its row."""
-        first, last, clear_row, every_step = info
-        fire, clear = Signal(), Signal(reset_less=True)
-        m.d.sync += fire.eq(valid & (last | every_step))
-        m.d.sync += clear.eq(clear_row & (first | ~every_step))
-        return fire, clear
-
-    def _group(self, m: Module, token: int, part: Value, valid: Value, info: Value) -> Value:
-        """Add up a group's steps; the sum is there one cycle after the last."""
-        first, _, _, every_step = info
-        group = Signal(
-            signed(self.parameters.segment_width), name=f"group_{token}", reset_less=True
-        )
+    def _total(self, m: Module, token: int, part: Value, valid: Value, complete: Value) -> Value:
+        """Add up a group's steps; what they have come to with the one at hand."""
+        group = Signal(signed(self.parameters.segment_width), name=f"group_{token}")
+        total = Signal.like(group, name=f"total_{token}")
+        m.d.comb += total.eq(group + part)
         with m.If(valid):
-            m.d.sync += group.eq(Mux(first | every_step, 0, group) + part)
-        return group
+            m.d.sync += group.eq(total)
+        with m.If(complete):
+            m.d.sync += group.eq(0)
+        return total
 
     def _keep_row_scales(self, m: Module) -> None:
         layout, fill = self.parameters.layout, self.row_fill

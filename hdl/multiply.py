@@ -1,6 +1,6 @@
 """Group sum times group scale: two ways with one interface."""
 
-from amaranth import Module, Mux, Signal, Value, signed
+from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -29,7 +29,7 @@ class Multiply(wiring.Component):
     scale : :py:`In(signed(scale_width + 1))`
         Group scale.
     product : :py:`Out(signed(sum_width))`
-        Product; held until the next one is under way.
+        Product, in that cycle only.
     """
 
     start: Signal
@@ -48,51 +48,57 @@ class Multiply(wiring.Component):
 
 
 class SerialMultiply(Multiply):
-    """:class:`Multiply` by shift and add, highest scale bits first, several bits a cycle."""
+    """:class:`Multiply` by shift and add, lowest bits of the scale first, two bits a digit.
+
+    Digits are Booth's, -2 to 2, each told from its two bits and the one below: so that choosing a
+    multiple, and adding it, fit into the one look-up table of a bit of an adder. What is complete
+    of the product leaves the adder at its lower end, which keeps it as narrow as the group sum.
+    """
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        bits, cycles = self.parameters.multiply_bits, self.parameters.multiply_latency
-        scale = Signal(signed(bits * cycles))
-        m.d.comb += scale.eq(self.scale)
-        top = scale[-bits:].as_signed()
-
-        if cycles == 1:
-            m.d.sync += self.product.eq(self._times(self.value, top))
-            return m
-
+        parameters = self.parameters
+        digits, cycles = parameters.multiply_digits, parameters.multiply_interval
+        loads = int(parameters.multiply_loads)
+        bits = 2 * digits  # taken in a cycle
         value = Signal.like(self.value, reset_less=True)
-        rest = Signal(bits * (cycles - 1), reset_less=True)
-        running = self._running(m, cycles)
+        scale = Signal(signed(bits * cycles + loads))
+        rest = Signal(bits * cycles + 1, reset_less=True)  # and the bit below
+        m.d.comb += scale.eq(self.scale)
+        m.d.sync += rest.eq(rest >> bits)
         with m.If(self.start):
-            m.d.sync += value.eq(self.value)
-            m.d.sync += rest.eq(scale[:-bits])
-            m.d.sync += self.product.eq(self._times(self.value, top))
-        with m.Elif(running):
-            m.d.sync += rest.eq(rest << bits)
-            m.d.sync += self.product.eq((self.product << bits) + self._times(value, rest[-bits:]))
+            m.d.sync += [value.eq(self.value), rest.eq(Cat(Const(0, 1), scale[loads:]))]
+
+        # Less than a third of what one digit may add is left of it from cycle to cycle.
+        width = len(value) + 2 * digits
+        high = Signal(signed(len(value)), reset_less=True)
+        total: Value = high
+        for digit in range(digits):
+            total = _add_multiple(total, value, rest[2 * digit :][:3], places=2 * digit)
+        step = Signal(signed(width))
+        m.d.comb += step.eq(total)
+        m.d.sync += high.eq(step >> bits)
+        low = Signal(bits * (cycles - 1) + loads, reset_less=True)
+        m.d.sync += low.eq(Cat(low, step[:bits])[bits:])
+        product = Signal.like(self.product, reset_less=True)
+        m.d.sync += product.eq(Cat(low, step).as_signed())
+        m.d.comb += self.product.eq(product)
+        with m.If(self.start):
+            first = Mux(scale[0], self.value, 0) if loads else Const(0)
+            m.d.sync += high.eq(first >> 1)
+            if loads:
+                m.d.sync += low[-1].eq(first[0])
         return m
 
-    def _running(self, m: Module, cycles: int) -> Value:
-        """Whether scale bits are left of the pair that was started last."""
-        left = Signal(range(cycles))
-        with m.If(self.start):
-            m.d.sync += left.eq(cycles - 1)
-        with m.Elif(left != 0):
-            m.d.sync += left.eq(left - 1)
-        return left != 0
 
-    @staticmethod
-    def _times(value: Value, digit: Value) -> Value:
-        """Multiply by a digit of few bits; written as adders so that no DSP is inferred."""
-        negative = digit.shape().signed
-        total: Value = Mux(digit[0], value, 0)
-        if negative and len(digit) == 1:
-            return Mux(digit[0], -value, 0)
-        for bit in range(1, len(digit)):
-            part = Mux(digit[bit], value << bit, 0)
-            total = total - part if negative and bit == len(digit) - 1 else total + part
-        return total
+def _add_multiple(total: Value, value: Value, bits: Value, *, places: int) -> Value:
+    """Add the multiple that a digit stands for, some places up."""
+    below, low, high = bits
+    magnitude = Mux(below ^ low, value, Mux(high ^ low, value << 1, 0))
+    multiple = (magnitude[:] ^ high.replicate(len(magnitude))).as_signed()
+    # A sum of two, whose lowest bits carry the one that completes a negative number.
+    upper = Cat(Const(1, 1), total[places:]).as_signed() + Cat(high, multiple).as_signed()
+    return Cat(total[:places], upper[1:]).as_signed()
 
 
 class DspMultiply(Multiply):

@@ -37,7 +37,7 @@ class EngineParameters:
     tokens : int
         Activation vectors that one pass of the weights serves: 1, 2, 4 or 8.
     multiply : str
-        ``serial``: group scales by shift and add, as many bits a cycle as it takes to keep up;
+        ``serial``: group scales by shift and add, as many digits a cycle as keep up;
         ``dsp``: one product a cycle, for the synthesiser to map.
     act_lanes : int
         Activations in one beat of the activation stream; divides the layout's width, and what of it
@@ -149,24 +149,51 @@ class EngineParameters:
         return any(m.scale_count > 1 for m in self.layout.members)
 
     @property
-    def multiply_bits(self) -> int:
-        """Scale bits taken in a cycle by the serial multiplier, so that full tiles never wait."""
+    def sum_cycles(self) -> int:
+        """Cycles between group sums of full records, at least."""
         if self.scales_every_step:
-            return self.layout.scale_width + 1
-        cycles = self.layout.segment_choices[0] * min(self.member_cycles)
-        return -(-(self.layout.scale_width + 1) // cycles)
+            return 1
+        return self.layout.segment_choices[0] * min(self.member_cycles)
 
     @property
-    def multiply_latency(self) -> int:
-        """Cycles from a finished group sum to its product."""
-        if self.multiply == "dsp":
-            return 2
-        return -(-(self.layout.scale_width + 1) // self.multiply_bits)
+    def multiply_digits(self) -> int:
+        """Digits of a scale, of two bits, that the serial multiplier takes in a cycle.
+
+        As few as it takes for full records never to wait.
+        """
+        return min(-(-(width // 2) // self.sum_cycles) for width in self._digit_widths)
+
+    @property
+    def multiply_loads(self) -> bool:
+        """Whether it takes the lowest bit of a scale together with the sum, ahead of the digits.
+
+        It does where that saves a digit a cycle.
+        """
+        return -(-(self._digit_widths[0] // 2) // self.sum_cycles) > self.multiply_digits
+
+    @property
+    def _digit_widths(self) -> tuple[int, int]:
+        """Bits of a scale's digits: of all of it, and of what is left without the lowest bit."""
+        width = self.layout.scale_width + 1
+        return width + width % 2, width - width % 2
 
     @property
     def multiply_interval(self) -> int:
         """Cycles between group sums that the multiplier can take."""
-        return 1 if self.multiply == "dsp" else self.multiply_latency
+        if self.multiply == "dsp":
+            return 1
+        return -(-(self._digit_widths[self.multiply_loads] // 2) // self.multiply_digits)
+
+    @property
+    def multiply_latency(self) -> int:
+        """Cycles from a finished group sum to its product."""
+        return 2 if self.multiply == "dsp" else self.multiply_interval + 1
+
+    @property
+    def sum_interval(self) -> int:
+        """Cycles between any two group sums of a lane, at least."""
+        steps = 1 if self.scales_every_step else min(self.member_cycles)
+        return max(self.multiply_interval, steps)
 
     # -- activations ---------------------------------------------------------------------------
 

@@ -8,10 +8,13 @@ from lutra.hdl import EngineParameters
 from lutra.hdl.accumulator import RowAccumulator
 from lutra.hdl.multiply import DspMultiply
 
+# Formats whose group sums come in every cycle, and in every second.
+INTERVALS = ("bcq1", "int2")
 
-def accumulator(formal):
+
+def accumulator(formal, name):
     """Return an accumulator beside a model of one row, whichever it is."""
-    parameters = formal.parameters(max_rows=8, scale_width=1, formats=("bcq1",))
+    parameters = formal.parameters(max_rows=8, scale_width=1, formats=(name,))
     bench = formal.Bench()
     m = bench.m
     marked = bench.some(parameters.row_address_width, name="marked")
@@ -23,25 +26,40 @@ def accumulator(formal):
         drain=Const(1),
         drain_row=marked,
     )
+    for age in range(1, parameters.sum_interval):
+        bench.assume(~dut.add | ~bench.past(dut.add, age))
     total = Signal(signed(parameters.sum_width), name="total")
     adds = dut.add & (dut.row == marked)
+    clear = bench.past(dut.clear)
     with m.If(adds):
-        m.d.sync += total.eq(Mux(dut.clear, 0, total) + dut.values[0])
+        m.d.sync += total.eq(Mux(clear, 0, total) + dut.values[0])
     bench.assume(bench.started | ~dut.add)
     bench.claim("what is read", dut.drained[0] == bench.past(total), when=bench.started)
     return bench
 
 
-def test_additions_see_each_other(formal):
-    formal.prove(accumulator(formal), depth=5, induction=True, memory_map=True)
+@pytest.mark.parametrize("name", INTERVALS)
+def test_additions_see_each_other(formal, name):
+    bench = accumulator(formal, name)
+    formal.prove(bench, depth=5, induction=True, memory_map=True)
 
 
+@pytest.mark.parametrize("name", INTERVALS)
 @pytest.mark.parametrize("fault", [("add", "sub", 0), ("mux", "swapped", 0)])
-def test_faults_are_found(formal, fault):
-    formal.refute(accumulator(formal), "what is read", depth=6, fault=fault)
+def test_faults_are_found(formal, fault, name):
+    formal.refute(accumulator(formal, name), "what is read", depth=6, fault=fault)
 
 
-class NarrowSum(EngineParameters):
+class EveryCycle(EngineParameters):
+    """Group sums that may come in every cycle."""
+
+    @property
+    def sum_interval(self):
+        """One cycle."""
+        return 1
+
+
+class NarrowSum(EveryCycle):
     """One bit less for row sums than is derived."""
 
     @property
@@ -50,7 +68,7 @@ class NarrowSum(EngineParameters):
         return super().sum_width - 1
 
 
-class NarrowSegment(EngineParameters):
+class NarrowSegment(EveryCycle):
     """One bit less for group sums."""
 
     @property
@@ -59,7 +77,7 @@ class NarrowSegment(EngineParameters):
         return super().segment_width - 1
 
 
-def row(formal, formats, kind=EngineParameters):
+def row(formal, formats, kind=EveryCycle):
     """Return multiplier and accumulator with the largest row, its groups as large as they come.
 
     Each group's sum is the largest or the smallest that its codes and activations can have, or
@@ -90,7 +108,7 @@ def row(formal, formats, kind=EngineParameters):
         prepare_row=Const(1),
         row=Const(1),
         add=adds,
-        clear=time == 2,
+        clear=time == 1,
         values=multiply.product,
         drain=Const(1),
         drain_row=Const(1),

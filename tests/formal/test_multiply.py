@@ -4,19 +4,34 @@
 import pytest
 from amaranth import Signal, signed
 
+from lutra.hdl import EngineParameters
 from lutra.hdl.multiply import multiply_for
 
 SHAPES = {
-    "one bit a cycle": {"formats": ("int8",), "scale_width": 3},
-    "two bits a cycle": {"formats": ("int3",), "scale_width": 3},
+    "one digit a cycle": {"formats": ("int8",), "scale_width": 3},
+    "lowest bit first": {"formats": ("int2",), "scale_width": 4},
+    "two digits a cycle": {"formats": ("int2",), "scale_width": 5},
     "all bits at once": {"formats": ("bcq2",), "scale_width": 3},
     "product at once": {"formats": ("int3",), "scale_width": 3, "multiply": "dsp"},
 }
 
 
+class NarrowSums(EngineParameters):
+    """Group sums of few bits, so that the solver sees through more bits of a scale."""
+
+    @property
+    def segment_width(self):
+        """Few bits."""
+        return 5
+
+
 def multiply(formal, shape):
     """Return a multiplier and whether its product is due."""
     parameters = formal.parameters(**SHAPES[shape])
+    if parameters.multiply == "serial":
+        parameters = NarrowSums(
+            layout=parameters.layout, numerics=parameters.numerics, core=parameters.core
+        )
     bench = formal.Bench()
     interval, latency = parameters.multiply_interval, parameters.multiply_latency
     since = Signal(range(interval + 1), init=interval, name="since")
@@ -40,8 +55,9 @@ def test_product(formal, shape):
 
 
 FAULTS = {
-    "one bit a cycle": ("add", "sub", 0),
-    "two bits a cycle": ("add", "sub", 0),
+    "one digit a cycle": ("add", "sub", 0),
+    "lowest bit first": ("add", "sub", 0),
+    "two digits a cycle": ("add", "sub", 0),
     "all bits at once": ("add", "sub", 0),
     "product at once": ("mul", "add", 0),
 }

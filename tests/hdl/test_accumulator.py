@@ -12,12 +12,15 @@ def _wrapped(number, width):
     return (number + (1 << width - 1) & (1 << width) - 1) - (1 << width - 1)
 
 
+@pytest.mark.parametrize("name", ["int2", "bcq1"])
 @pytest.mark.parametrize("tokens", [1, 2, 4])
 @pytest.mark.parametrize("rows", [1, 2, 8])
 @pytest.mark.parametrize("chance", [1.0, 0.6])
-def test_random_additions(hdl, rows, chance, tokens):
+def test_random_additions(hdl, rows, chance, tokens, name):
     """Few rows, so that neighbouring additions often meet; sums wrap as two's complement does."""
-    parameters = hdl.parameters(max_rows=16, tokens=tokens)
+    parameters = hdl.parameters((name,), max_rows=16, tokens=tokens, scale_width=1)
+    interval = parameters.sum_interval
+    assert interval == (2 if name == "int2" else 1)
     dut = RowAccumulator(parameters=parameters)
     width = parameters.sum_width
     rng = random.Random(rows)
@@ -25,11 +28,11 @@ def test_random_additions(hdl, rows, chance, tokens):
     steps = [
         (
             rng.randrange(rows),
-            rng.random() < chance,
+            index > 0 and index % interval == 0 and rng.random() < chance,
             rng.random() < 0.1,
             [rng.randrange(-(1 << width - 1), 1 << width - 1) for _ in range(tokens)],
         )
-        for _ in range(300)
+        for index in range(300)
     ]
 
     def drained(ctx):
@@ -38,10 +41,11 @@ def test_random_additions(hdl, rows, chance, tokens):
     async def bench(ctx):
         read = None
         for index, (row, add, clear, values) in enumerate(steps):
-            ctx.set(dut.prepare_row, steps[min(index + 1, len(steps) - 1)][0])
+            following = steps[min(index + 1, len(steps) - 1)]
+            ctx.set(dut.prepare_row, following[0])
+            ctx.set(dut.clear, following[2])
             ctx.set(dut.row, row)
-            ctx.set(dut.add, add and index > 0)
-            ctx.set(dut.clear, clear)
+            ctx.set(dut.add, add)
             ctx.set(dut.values, values)
             drains = rng.random() < 0.5
             asked = rng.randrange(rows)
@@ -49,7 +53,7 @@ def test_random_additions(hdl, rows, chance, tokens):
             ctx.set(dut.drain_row, asked)
             before = sums[asked]
             await ctx.tick()
-            if add and index > 0:
+            if add:
                 old = [0] * tokens if clear else sums[row]
                 sums[row] = [_wrapped(a + b, width) for a, b in zip(old, values, strict=True)]
             if drains and not (add and asked == row):

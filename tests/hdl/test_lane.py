@@ -19,26 +19,25 @@ INT8 = Numerics(activation="int8", act_width=8)
 @pytest.mark.parametrize(
     ("changes", "stages"),
     [
-        # Look-up, one for the table and one for each two levels of the tree, digits, group, then
-        # the multiplier.
-        ({"mu": 8}, (2, 3, 4, 6, 7)),
-        ({"mu": 4}, (3, 4, 5, 7, 8)),
-        ({"mu": 1}, (4, 5, 6, 8, 9)),
-        ({"mu": 1, "width": 32, "group_sizes": (32,), "lanes": 1}, (5, 6, 7, 9, 10)),
-        ({"mu": 4, "multiply": "dsp"}, (3, 4, 5, 6, 7)),
-        ({"mu": 4, "formats": ("bcq2",)}, (3, 4, 5, 5, 6)),
-        ({"mu": 4, "formats": ("bitmod3",)}, (3, 4, 5, 7, 8)),
+        # Two for look-up, one for the table and one for each two levels of the tree, digits, then the
+        # multiplier.
+        ({"mu": 8}, (3, 4, 8, 9)),
+        ({"mu": 4}, (4, 5, 9, 10)),
+        ({"mu": 1}, (5, 6, 10, 11)),
+        ({"mu": 1, "width": 32, "group_sizes": (32,), "lanes": 1}, (6, 7, 11, 12)),
+        ({"mu": 4, "multiply": "dsp"}, (4, 5, 6, 7)),
+        ({"mu": 4, "formats": ("bcq2",)}, (4, 5, 6, 7)),
+        ({"mu": 4, "formats": ("bitmod3",)}, (4, 5, 9, 10)),
         # Coefficients that are no powers of two take one more for their adders.
-        ({"mu": 4, "formats": ("bitmod4",)}, (3, 5, 6, 10, 11)),
-        ({"mu": 4, "formats": ("int8",), "group_sizes": (16,)}, (3, 4, 5, 13, 14)),
+        ({"mu": 4, "formats": ("bitmod4",)}, (4, 6, 11, 12)),
+        ({"mu": 4, "formats": ("int8",), "group_sizes": (16,)}, (4, 5, 10, 11)),
     ],
 )
 def test_schedule(hdl, changes, stages):
     schedule = LaneSchedule(hdl.parameters(numerics=INT8, **changes))
-    release, combine, scale, prepare, add = stages
+    release, combine, prepare, add = stages
     assert schedule.release == release
     assert schedule.combine == combine
-    assert schedule.scale == scale
     assert schedule.prepare == prepare
     assert schedule.add == add
 

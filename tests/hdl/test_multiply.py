@@ -11,10 +11,10 @@ from lutra.hdl.multiply import DspMultiply, SerialMultiply, multiply_for
 
 INT8 = Numerics(activation="int8", act_width=8)
 SHAPES = {
-    "one bit a cycle": {"formats": ("int8",), "group_sizes": (16,), "tile_slices": 2},
-    "two bits a cycle": {"formats": ("int5",), "group_sizes": (8,), "tile_slices": 2},
+    "one digit a cycle": {"formats": ("int8",), "group_sizes": (16,), "tile_slices": 2},
+    "lowest bit first": {"formats": ("int4",), "group_sizes": (8,), "tile_slices": 2},
     "all bits at once": {"formats": ("bcq2",)},
-    "one plane": {"formats": ("ternary",), "group_sizes": (8,), "tile_slices": 1},
+    "two digits a cycle": {"formats": ("ternary",), "group_sizes": (8,), "tile_slices": 1},
     "wide scales": {"formats": ("int3",), "scale_width": 16, "group_sizes": (8,)},
     "one-bit scales": {"formats": ("int4",), "scale_width": 1, "group_sizes": (8,)},
 }
@@ -67,20 +67,21 @@ def test_products(hdl, shape, multiply, spacing):
 
 
 @pytest.mark.parametrize(
-    ("shape", "bits", "latency"),
+    ("shape", "digits", "loads", "interval"),
     [
-        ("one bit a cycle", 1, 9),
-        ("two bits a cycle", 2, 5),
-        ("all bits at once", 9, 1),
-        ("one plane", 5, 2),
-        ("wide scales", 6, 3),
-        ("one-bit scales", 1, 2),
+        ("one digit a cycle", 1, False, 5),
+        ("lowest bit first", 1, True, 4),
+        ("all bits at once", 4, True, 1),
+        ("two digits a cycle", 2, True, 2),
+        ("wide scales", 3, False, 3),
+        ("one-bit scales", 1, False, 1),
     ],
 )
-def test_bits_of_a_cycle(hdl, shape, bits, latency):
+def test_digits_of_a_cycle(hdl, shape, digits, loads, interval):
     """As few as keep up with the shortest full group."""
     parameters = hdl.parameters(numerics=INT8, **SHAPES[shape])
-    assert parameters.multiply_bits == bits
-    assert parameters.multiply_latency == parameters.multiply_interval == latency
+    assert (parameters.multiply_digits, parameters.multiply_loads) == (digits, loads)
+    assert parameters.multiply_interval == interval
+    assert parameters.multiply_latency == interval + 1
     quick = hdl.parameters(numerics=INT8, multiply="dsp", **SHAPES[shape])
     assert (quick.multiply_latency, quick.multiply_interval) == (2, 1)
