@@ -1,6 +1,8 @@
 """Finished row sums, in order."""
 
-from amaranth import Cat, Module, Mux, Signal, Value, signed
+from collections.abc import Sequence
+
+from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -155,18 +157,30 @@ class Drain(wiring.Component):
             "row_scale": ROW_SCALE_WIDTH,
             "output": self.parameters.layout.place["output"],
         })
-        # Of the lanes that are the same modulo `output_lanes`, just one has a row of the part.
+        # Of the lanes that are the same modulo `output_lanes`, just one has a row of the part. Its
+        # number chooses in a tree: fewer look-up tables than a rank among lanes.
         rows = [Signal(row, name=f"row_{index}") for index in range(outputs)]
-        for lane in range(lanes):
-            drained, own = self.drained[lane], rows[lane % outputs]
-            with m.If(drained.place.part == part if lanes > outputs else 1):
-                m.d.comb += [
-                    own.sum.eq(drained.sums[token]),
-                    own.row_scale.eq(drained.scale),
-                    own.output.eq(drained.place.output),
+        for index, own in enumerate(rows):
+            held: list[Value] = []
+            chosen = []
+            for drained in (self.drained[lane] for lane in range(index, lanes, outputs)):
+                held.append(Cat(drained.sums[token], drained.scale, drained.place.output))
+                chosen.append(drained.place.part == part if lanes > outputs else Const(1))
+            number = _number_of(chosen)
+            for bit in number:
+                held = [
+                    Mux(bit, held[i + 1], held[i]) if i + 1 < len(held) else held[i]
+                    for i in range(0, len(held), 2)
                 ]
+            m.d.comb += own.eq(held[0])
         for index in range(outputs):
             for own in rows:
                 with m.If(own.output == index if outputs > 1 else 1):
                     m.d.comb += self.o.sums[index].eq(own.sum)
                     m.d.comb += self.o.row_scales[index].eq(own.row_scale)
+
+
+def _number_of(chosen: Sequence[Value]) -> Value:
+    """Return the number of the one bit that is set, of several."""
+    bits = range((len(chosen) - 1).bit_length())
+    return Cat(Cat(one for i, one in enumerate(chosen) if i >> bit & 1).any() for bit in bits)
