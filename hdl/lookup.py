@@ -131,12 +131,12 @@ class Lookup(wiring.Component):
         address = Signal((self._options.entries - 1).bit_length(), name=f"key_{table}")
         entry = Signal(self._entries.elem_shape, name=f"entry_{table}", reset_less=True)
         in_blocks = self._options.table == "block"
-        depth = self._options.entries << self.parameters.slice_address_width
+        # A slice is never written while it is looked up: memory that cannot do both will do.
         store = memory.Memory(
             shape=self._entries.elem_shape,
-            depth=depth,
+            depth=self._options.entries << self.parameters.slice_address_width,
             init=[],
-            attrs={"ram_style": "block", "no_rw_check": 1} if in_blocks else None,
+            attrs={"no_rw_check": 1, **({"ram_style": "block"} if in_blocks else {})},
         )
         m.submodules[f"table_{table}"] = store
         write = store.write_port()
