@@ -9,7 +9,7 @@ from ..formats.layout import ROW_SCALE_WIDTH
 from .align import exponent_width
 from .floating import normalize, round_half_even, shift_right_sticky
 from .parameters import EngineParameters
-from .pipeline import delay
+from .pipeline import delay, registered_sum
 
 __all__ = ["ConvertRow"]
 
@@ -43,7 +43,7 @@ class ConvertRow(wiring.Component):
         The number's bits.
     """
 
-    LATENCY = 7
+    LATENCY = 9
 
     sum: Signal
     row_scale: Signal
@@ -62,7 +62,7 @@ class ConvertRow(wiring.Component):
         })
 
     def elaborate(self, platform: object) -> Module:
-        """Build seven stages from sum to number; every name carries the stage it is ready in."""
+        """Build nine stages from sum to number; every name carries the stage it is ready in."""
         m = Module()
         kind = FLOATS[self.parameters.numerics.output]
         magnitude_1 = delay(m, abs(self.sum), 1, name="magnitude")
@@ -71,7 +71,7 @@ class ConvertRow(wiring.Component):
         negative_1 = delay(m, (self.sum < 0) ^ self.row_scale[-1], 1, name="negative")
         zero_1 = delay(m, (self.sum == 0) | (self.row_scale[:-1] == 0), 1, name="zero")
         no_scale = self.row_scale[_FLOAT32.fraction_width : -1] == _FLOAT32.exponent_mask
-        nonfinite_6 = delay(m, self.nonfinite | no_scale, 6, name="nonfinite")
+        nonfinite_8 = delay(m, self.nonfinite | no_scale, 8, name="nonfinite")
 
         kept, half, rest, sum_exponent = self._normalized_sum(m, magnitude_1)
         scale, scale_exponent = self._normalized_scale(m, scale_1)
@@ -85,12 +85,12 @@ class ConvertRow(wiring.Component):
 
         rounded, carry = self._rounded(m, kept_2, half_2, rest_2, name="rounded")
         rounded_3 = delay(m, rounded, 1, name="rounded_sum")
-        exponent_4 = self._exponent(m, exponent_2 + carry, 2, name="exponent_of_rounded")
+        exponent_6 = self._exponent(m, exponent_2 + carry, 4, name="exponent_of_rounded")
 
-        product_4 = delay(m, rounded_3 * scale_3, 1, name="product")
-        high = product_4[-1]
-        shifted = Signal(len(product_4), name="shifted_product")
-        m.d.comb += shifted.eq(Mux(high, product_4, product_4 << 1))
+        product_6 = self._product(m, rounded_3, scale_3)
+        high = product_6[-1]
+        shifted = Signal(len(product_6), name="shifted_product")
+        m.d.comb += shifted.eq(Mux(high, product_6, product_6 << 1))
         rounded, carry = self._rounded(
             m,
             shifted[_SIGNIFICAND:],
@@ -98,18 +98,23 @@ class ConvertRow(wiring.Component):
             shifted[: _SIGNIFICAND - 1].any(),
             name="rounded_product",
         )
-        significand_5 = delay(m, rounded, 1, name="significand")
-        exponent_5 = self._exponent(m, exponent_4 + high + carry, 1, name="exponent_of_product")
+        significand_7 = delay(m, rounded, 1, name="significand")
+        exponent_7 = self._exponent(m, exponent_6 + high + carry, 1, name="exponent_of_product")
 
-        negative_5 = delay(m, negative_1, 4, name="negative_until")
-        zero_5 = delay(m, zero_1, 4, name="zero_until")
-        number_6 = delay(
-            m, self._packed(significand_5, exponent_5, negative_5, zero_5), 1, name="number"
+        negative_7 = delay(m, negative_1, 6, name="negative_until")
+        zero_7 = delay(m, zero_1, 6, name="zero_until")
+        number_8 = delay(
+            m, self._packed(significand_7, exponent_7, negative_7, zero_7), 1, name="number"
         )
-        narrowed = number_6 if kind == _FLOAT32 else self._narrowed(m, number_6)
-        m.d.sync += self.number.eq(Mux(nonfinite_6, kind.quiet_nan, narrowed))
+        narrowed = number_8 if kind == _FLOAT32 else self._narrowed(m, number_8)
+        m.d.sync += self.number.eq(Mux(nonfinite_8, kind.quiet_nan, narrowed))
 
         return m
+
+    def _product(self, m: Module, a: Value, b: Value) -> Value:
+        """Multiply two significands by a registered tree of adders, three cycles later."""
+        rows = [Mux(bit, b, 0) << index for index, bit in enumerate(a)]
+        return registered_sum(m, rows, name="product")[: len(a) + len(b)]
 
     def _normalized_sum(self, m: Module, magnitude: Value) -> tuple[Value, Value, Value, Value]:
         """Leading bits of a sum, the half and whether more follows, and its exponent."""
