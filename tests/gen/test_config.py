@@ -184,8 +184,8 @@ def test_junk_is_refused_in_a_sentence(path):
             "int8",
             "Output type must be one of int, float16, bfloat16, float32, not 'int8'",
         ),
-        (("core", "mu"), 9, "mu must be an integer in 1..8, not 9"),
-        (("core", "table"), "quarter", "table must be 'full' or 'half', not 'quarter'"),
+        (("core", "mu"), 9, "mu must be an integer in 1..8 for table 'full', not 9"),
+        (("core", "table"), "quarter", "table must be 'full', 'half' or 'block', not 'quarter'"),
         (
             ("datapath", "act_lanes"),
             3,
