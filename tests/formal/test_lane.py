@@ -18,6 +18,7 @@ from lutra.hdl import lookup as lookup_module
 from lutra.hdl.cores import builder_for, core_for
 from lutra.hdl.lane import Lane, LaneSchedule
 from lutra.hdl.lane_reader import LaneReader
+from lutra.hdl.lookup import entry_offset
 from lutra.hdl.sequencer import Sequencer
 from lutra.hdl.value_decoder import value_tables
 
@@ -109,8 +110,8 @@ def keep(bench, value, valid, count, name):
     return kept
 
 
-def steps_of(parameters, item):
-    """Value of each code, columns, and number of the scale, of each step of a slice."""
+def steps_of(formal, parameters, item):
+    """Value of each of the stream's codes, columns, and number of the scale, of each step."""
     core, part = parameters.core, parameters.part_width
     if core.engine == "lut":
         turns = [(p.coefficient * p.digits(item.code_width), p.scale_index) for p in item.planes]
@@ -119,7 +120,7 @@ def steps_of(parameters, item):
     else:
         turns = [(table, scale) for scale, table in enumerate(value_tables(item))]
     return [
-        ([int(value) for value in table], range(first, first + part), scale)
+        (formal.streamed(item, table).tolist(), range(first, first + part), scale)
         for table, scale in turns
         for first in range(0, WIDTH, part)
     ]
@@ -141,7 +142,8 @@ class LaneBench:
         )
         self.item, self.slices = parameters.layout.members[0], slices
         self.bench = bench = formal.Bench()
-        self.steps = steps_of(parameters, self.item)
+        self._streamed = formal.streamed
+        self.steps = steps_of(formal, parameters, self.item)
         columns = range(WIDTH * slices)
         self.x = [bench.some(signed(bits), name=f"x_{k}") for k in columns]
         self.codes = [bench.some(self.item.code_width, name=f"code_{k}") for k in columns]
@@ -149,6 +151,7 @@ class LaneBench:
         self.scales: list[list[Any]] = []
         self.zeros: list[Any] = []
 
+        self._has_sums = parameters.core.needs_slice_sums(parameters.layout.members)
         self._core, sequencer = core_for(parameters), Sequencer(parameters=parameters)
         self._due = sequencer.due
         reader: Any = type("Given", (GivenSlices,), {"given": self._given()})
@@ -247,21 +250,28 @@ class LaneBench:
 
     def _watch_tables(self, monkeypatch):
         """Keep what is written to the tables, what each step finds there, and the sum of that."""
-        right, core = lookup_module.registered_sum, self.parameters.core
+        parameters, core = self.parameters, self.parameters.core
+        offset = entry_offset(parameters)
         found = [Signal(EXACT, name=f"found_{table}") for table in range(WIDTH // core.mu)]
         total = Signal(EXACT, name="found_all")
+        kind = "registered_signed_sum" if core.is_half else "registered_sum"
+        right = getattr(lookup_module, kind)
 
-        def watched(m, terms, *, name):
-            result = right(m, terms, name=name)
-            m.d.comb += [one.eq(term) for one, term in zip(found, terms, strict=True)]
-            m.d.comb += total.eq(result)
+        def watched(m, *operands, name):
+            result = right(m, *operands, name=name)
+            *signs, terms = operands
+            if signs:
+                terms = [Mux(s, -term, term) for s, term in zip(*signs, terms, strict=True)]
+            m.d.comb += [one.eq(term - offset) for one, term in zip(found, terms, strict=True)]
+            m.d.comb += total.eq(result - len(found) * offset)
             return result
 
-        monkeypatch.setattr(lookup_module, "registered_sum", watched)
+        monkeypatch.setattr(lookup_module, kind, watched)
         self.found = [self._of_steps(one, 2, f"found_{table}") for table, one in enumerate(found)]
-        self.totals = self._of_steps(total, self._core.latency - 1, "found_all")
+        self.totals = self._of_steps(total, self._core.hold_cycles, "found_all")
         write, count = self._write, self.slices
-        self.slice_sums = keep(self.bench, write.sum[0], write.enable_sum, count, "slice_sum")
+        if self._has_sums:
+            self.slice_sums = keep(self.bench, write.sum[0], write.enable_sum, count, "slice_sum")
         self.written = [
             keep(self.bench, entry, write.enable, core.entries * count, f"written_{table}")
             for table, entry in enumerate(write["values"][0])
@@ -290,6 +300,7 @@ class LaneBench:
                 helps += self._zeros(index, x, codes, terms)
 
             tables = self.item.weight_table(np.eye(self.item.scale_count, dtype=np.int64))
+            tables = self._streamed(self.item, tables)
             for which, scale in enumerate(self.scales[index]):
                 name = f"{index}_{which}"
                 wanted = self._products(f"wanted_{name}", index, tables[which], x, codes)
@@ -340,52 +351,70 @@ class LaneBench:
             )
 
     def _tables(self, index, x):
-        """Show what is kept of a slice: the sum of all, and the sums of every choice of signs."""
+        """Show what is kept of a slice: the sum of all, if it is, and those of every choice."""
         core, beat = self.parameters.core, self.parameters.act_lanes
         self._every = Sums(self.bench, x, f"x_{index}")
         parts = [sum(x[k + 1 : k + beat], x[k]) for k in range(0, WIDTH, beat)]
         nodes = zip(parts, self._every.of(beat), strict=True)
-        yield [
-            {f"beat {index} {place}": part == node for place, (part, node) in enumerate(nodes)},
-            {f"slice sum {index}": self.slice_sums[index] == self._every.all},
-        ]
+        if self._has_sums:
+            yield [
+                {f"beat {index} {place}": part == node for place, (part, node) in enumerate(nodes)},
+                {f"slice sum {index}": self.slice_sums[index] == self._every.all},
+            ]
+        offset = entry_offset(self.parameters)
         for number in range(core.entries):
-            signs = number ^ number >> 1
-            choice = [v if signs >> k % core.mu & 1 else -v for k, v in enumerate(x)]
+            bits = number ^ number >> 1
+            choice = [v if bits >> k % core.mu & 1 else self._unset(v) for k, v in enumerate(x)]
             sums = Sums(self.bench, choice, f"entry_{index}_{number}").of(core.mu)
             place = index * core.entries + number
             yield [
                 {
-                    f"written {index} {number} {table}": self.written[table][place] == one
+                    f"written {index} {number} {table}": self.written[table][place] - offset == one
                     for table, one in enumerate(sums)
                 }
             ]
 
+    def _unset(self, value):
+        """Return what an activation adds to a look-up whose bit for it is 0."""
+        return -value if self.parameters.core.is_half else Const(0)
+
     def _digits(self, index, number, x, codes, term):
-        """Lead from look-ups to digits: twice the sum of 0/1 digits is that of ±1 and of all."""
+        """Lead from look-ups to digits.
+
+        With ``S`` the sum over 0/1, ``D`` that over ±1 and ``X`` that over all, half tables have
+        ``D``, of which and ``X`` ``S`` is the half; others have ``S``, and ``D`` is ``2 S - X``.
+        """
         plane, place = self.item.planes[number], index * len(self.steps) + number
-        digits = plane.digits(self.item.code_width) > 0
-        ones = [look_up(digits, code)[0] for code in codes]
-        choice = [Mux(one, v, -v) for one, v in zip(ones, x, strict=True)]
-        total = Sums(self.bench, choice, f"signed_{place}")
+        is_half = self.parameters.core.is_half
+        bits = self._streamed(self.item, plane.digits(self.item.code_width) > 0)
+        ones = [look_up(bits, code)[0] for code in codes]
+        choice = [Mux(one, v, self._unset(v)) for one, v in zip(ones, x, strict=True)]
+        source = total = Sums(self.bench, choice, f"choice_{place}")
         found = zip(self.found, total.of(self.parameters.core.mu), strict=True)
         yield [
             {},
             {f"found {place} {t}": kept[place] == node for t, (kept, node) in enumerate(found)},
             {f"found all {place}": self.totals[place] == total.all},
         ]
-        source = total
-        if not plane.bipolar:
-            has_zero = self.item.has_zero_point
-            zero = look_up(digits, self.zeros[index])[0] if has_zero else Const(0, 1)
+        if plane.bipolar != is_half or self.item.has_zero_point:
+            zero = Const(0, 1)
+            if self.item.has_zero_point:
+                zero = look_up(bits, self.zeros[index])[0]
+            less = 1 if plane.bipolar else zero
             units = [
-                Mux(one, Mux(zero, 0, v), Mux(zero, -v, 0)) for one, v in zip(ones, x, strict=True)
+                Mux(one, Mux(zero, 0, v), Mux(less, -v, 0)) for one, v in zip(ones, x, strict=True)
             ]
             source = Sums(self.bench, units, f"units_{place}")
+            if is_half:
+                name, digits = "halves", lambda node, every: node + Mux(zero, -every, every)
+            elif plane.bipolar:
+                name, digits = "doubles", lambda node, every: (node << 1) - every
+            else:
+                name, digits = "less zero", lambda node, every: node - Mux(zero, every, 0)
             yield alike(
-                f"halves {place}",
-                lambda node, every, _: node + Mux(zero, -every, every),
-                lambda _node, _every, unit: unit << 1,
+                f"{name} {place}",
+                lambda node, every, _: digits(node, every),
+                lambda _node, _every, unit: unit << int(is_half),
                 total,
                 self._every,
                 source,
@@ -409,7 +438,10 @@ PROOFS: dict[str, dict[str, Any]] = {
     "mac": {**MAC, "formats": ("int2",), "bits": 8},
     "mac dsp": {**DSP, "formats": ("int2",), "bits": 8},
     "narrow lut": {**LUT, "formats": ("int2",), "bits": 2},
+    "narrow lut block": {**LUT, "table": "block", "formats": ("int2",), "bits": 2},
+    "narrow lut bipolar": {**LUT, "formats": ("bcq2",), "bits": 2},
     "narrow lut half": {**LUT, "table": "half", "formats": ("bcq2",), "bits": 2},
+    "narrow lut half unipolar": {**LUT, "table": "half", "formats": ("int2",), "bits": 2},
     "narrow lut with zero-points": {**LUT, "formats": ("int2_asym",), "bits": 2},
     "narrow term with zero-points": {**TERM, "formats": ("int2_asym",), "bits": 2},
     "narrow mac dsp with two tiles": {**DSP, "formats": ("int2",), "bits": 2, "slices": 2},
@@ -419,20 +451,25 @@ SLOW = (
     "mac",
     "mac dsp",
     "narrow lut",
+    "narrow lut block",
+    "narrow lut half unipolar",
     "narrow lut with zero-points",
     "narrow term with zero-points",
     "narrow mac dsp with two tiles",
 )
 FAULTS = {
-    "lut": ("sub", "add", 0),  # what tables are built from
-    "term": ("mux", "swapped", 8),  # terms that are taken off
-    "mac": ("mux", "swapped", 8),  # a Booth row
-    "mac dsp": ("mul", "add", 1),
-    "narrow lut": ("mux", "swapped", 15),  # digits of 0/1 from those of ±1
-    "narrow lut half": ("mux", "swapped", 17),  # the half of a table that is not kept
-    "narrow lut with zero-points": ("mux", "swapped", 15),
-    "narrow term with zero-points": ("add", "sub", 12),  # the group's sum
-    "narrow mac dsp with two tiles": ("mux", "swapped", 8),  # a row's sum begins anew
+    "lut": ("add", "sub", 2),  # what tables are built from
+    "term": ("mux", "swapped", 6),  # terms that are taken off
+    "mac": ("mux", "swapped", 6),  # a Booth row
+    "mac dsp": ("mul", "add", 3),
+    "narrow lut": ("mux", "swapped", 18),  # the sign of a coefficient
+    "narrow lut block": ("add", "sub", 18),  # what look-ups add up to
+    "narrow lut bipolar": ("mux", "swapped", 21),  # digits of ±1 from those of 0/1
+    "narrow lut half": ("mux", "swapped", 40),  # the half of a table that is not kept
+    "narrow lut half unipolar": ("mux", "swapped", 37),  # digits of 0/1 from those of ±1
+    "narrow lut with zero-points": ("mux", "swapped", 23),
+    "narrow term with zero-points": ("add", "sub", 8),  # the group's sum
+    "narrow mac dsp with two tiles": ("mux", "swapped", 6),  # a row's sum begins anew
 }
 
 
