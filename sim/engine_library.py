@@ -23,7 +23,9 @@ _SLOW = "__Slow"  # how Verilator ends the names of files that run once, at the 
 _BUNDLE_BYTES = 200_000
 
 
-def engine_library(verilog: str, *, top: str, cache: Path, progress: Progress) -> Path:
+def engine_library(
+    verilog: str, *, top: str, cache: Path, progress: Progress, harness: Path = _HARNESS
+) -> Path:
     """Return the compiled engine, compiling it unless the cache has it.
 
     Parameters
@@ -36,11 +38,13 @@ def engine_library(verilog: str, *, top: str, cache: Path, progress: Progress) -
         Folder for compiled engines, and for Verilator's own part of them, which all share.
     progress : callable
         Told in a few words what is being done, and how much of it from 0 to 1.
+    harness : Path
+        C++ that drives the module; by default ``emulator.cpp``, for an engine's three streams.
 
     Returns
     -------
     Path
-        A library with the functions of ``emulator.cpp``.
+        A library with the harness's functions.
 
     Raises
     ------
@@ -50,14 +54,20 @@ def engine_library(verilog: str, *, top: str, cache: Path, progress: Progress) -
     tools = (run_tool([verilator(), "--version"]), compiler(), *_FLAGS)
     return cached_file(
         "engine.so",
-        (verilog, top, _HARNESS.read_text(), *_TRANSLATE, *tools),
-        lambda folder: _compile(verilog, top, folder, cache, tools, progress),
+        (verilog, top, harness.read_text(), *_TRANSLATE, *tools),
+        lambda folder: _compile(verilog, top, harness, folder, cache, tools, progress),
         cache=cache,
     )
 
 
 def _compile(
-    verilog: str, top: str, build: Path, cache: Path, tools: tuple[str, ...], progress: Progress
+    verilog: str,
+    top: str,
+    harness: Path,
+    build: Path,
+    cache: Path,
+    tools: tuple[str, ...],
+    progress: Progress,
 ) -> None:
     source = build / "engine.v"
     source.write_text(verilog)
@@ -66,7 +76,7 @@ def _compile(
 
     include = Path(run_tool([verilator(), "--getenv", "VERILATOR_ROOT"]).strip()) / "include"
     runtime = [include / name for name in _RUNTIME]
-    sources = [*runtime, *_bundles(build)]
+    sources = [*runtime, *_bundles(build, harness)]
     done = 0
 
     def compile_one(path: Path) -> Path:
@@ -87,12 +97,12 @@ def _compile(
     run_tool([compiler(), "-shared", "-pthread", "-o", library, *map(str, objects)])
 
 
-def _bundles(build: Path) -> list[Path]:
+def _bundles(build: Path, harness: Path) -> list[Path]:
     """Put small files together: most take less time than the headers that they include."""
     sources = sorted(build.glob("*.cpp"))
     slow = [source for source in sources if source.stem.endswith(_SLOW)]
     fast = [source for source in sources if source not in slow]
-    return [*_bundle([_HARNESS, *fast], build, ""), *_bundle(slow, build, _SLOW)]
+    return [*_bundle([harness, *fast], build, ""), *_bundle(slow, build, _SLOW)]
 
 
 def _bundle(sources: list[Path], build: Path, suffix: str) -> list[Path]:

@@ -1,0 +1,102 @@
+"""Words of a memory as a stream, again and again if need be."""
+
+from amaranth import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["Replay", "replay_layout"]
+
+
+def replay_layout(width: int) -> data.StructLayout:
+    """Return a word, and whether it ends its round."""
+    return data.StructLayout({"data": width, "last": 1})
+
+
+class Replay(wiring.Component):
+    """Reads rounds of consecutive words out of a memory and offers them, one a cycle.
+
+    The first word is offered two cycles after ``start``; no cycle is lost between rounds.
+
+    Parameters
+    ----------
+    width : int
+        Bits of a word.
+    depth : int
+        Words of the memory.
+    rewind : bool
+        Every round reads the same words; otherwise each goes on where the one before ended.
+
+    Members
+    -------
+    start : :py:`In(1)`
+        Begin, and forget whatever was under way.
+    stop : :py:`In(1)`
+        Forget it.
+    first, count, rounds : :py:`In(range(depth))`, :py:`In(range(depth + 1))`, :py:`In(16)`
+        With ``start``: the first word, words of a round, rounds; the last two at least 1.
+    address, enable, data
+        The memory's read port, which answers in the next cycle and then holds its answer.
+    o : :py:`Out(stream.Signature(replay_layout(width)))`
+        The words.
+    busy : :py:`Out(1)`
+        Whether any are left.
+    """
+
+    start: Signal
+    stop: Signal
+    first: Signal
+    count: Signal
+    rounds: Signal
+    address: Signal
+    enable: Signal
+    data: Signal
+    o: stream.Interface
+    busy: Signal
+
+    def __init__(self, *, width: int, depth: int, rewind: bool = False) -> None:
+        self.rewind = rewind
+        super().__init__({
+            "start": In(1),
+            "stop": In(1),
+            "first": In(range(depth)),
+            "count": In(range(depth + 1)),
+            "rounds": In(16),
+            "address": Out(range(depth)),
+            "enable": Out(1),
+            "data": In(width),
+            "o": Out(stream.Signature(replay_layout(width))),
+            "busy": Out(1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        left, rounds, last = Signal.like(self.count), Signal.like(self.rounds), Signal()
+        first, count = Signal.like(self.first), Signal.like(self.count)
+        advance, ends = Signal(), Signal()
+
+        m.d.comb += [
+            advance.eq(~self.o.valid | self.o.ready),
+            ends.eq(left == 1),
+            self.enable.eq(advance & (left != 0)),
+            self.o.payload.data.eq(self.data),
+            self.o.payload.last.eq(last),
+            self.busy.eq((left != 0) | self.o.valid),
+        ]
+        with m.If(advance):
+            m.d.sync += [self.o.valid.eq(left != 0), last.eq(ends)]
+        with m.If(self.enable):
+            again = ends & (rounds > 1)
+            m.d.sync += left.eq(Mux(again, count, left - 1))
+            m.d.sync += self.address.eq(self.address + 1)
+            with m.If(ends):
+                m.d.sync += rounds.eq(rounds - 1)
+            if self.rewind:
+                with m.If(again):
+                    m.d.sync += self.address.eq(first)
+        with m.If(self.start):
+            m.d.sync += [self.address.eq(self.first), left.eq(self.count), rounds.eq(self.rounds)]
+            m.d.sync += [first.eq(self.first), count.eq(self.count), self.o.valid.eq(0)]
+        with m.If(self.stop):
+            m.d.sync += [left.eq(0), self.o.valid.eq(0)]
+
+        return m
