@@ -81,6 +81,12 @@ class Responder(wiring.Component):
         byte, last, valid = self.i.payload.data, self.i.payload.last, self.i.valid
         write = _Write(self.commands, self.widths)
 
+        first, count = _read_arguments(arguments)
+        m.d.comb += [
+            Cat(self.commands.words, self.commands.passes, self.commands.beats).eq(arguments),
+            self.commands.read_first.eq(first),
+            self.commands.read_count.eq(count),
+        ]
         with m.FSM():
             with m.State("SEQUENCE"):
                 m.d.comb += self.i.ready.eq(1)
@@ -151,12 +157,10 @@ class Responder(wiring.Component):
     ) -> None:
         """Do what has no words of its own; ``complete`` says that the request ends here."""
         commands, depths = self.commands, self.widths.memory
-        words, passes, beats = arguments[:24], arguments[24:40], arguments[40:]
+        words, beats = commands.words, commands.beats
         first, count = _read_arguments(arguments)
         inside = (count != 0) & (first + count <= depths.outputs)
-        m.d.comb += [commands.words.eq(words), commands.passes.eq(passes), commands.beats.eq(beats)]
-        m.d.comb += [commands.read_first.eq(first), commands.read_count.eq(count)]
-        some = (words != 0) & (words <= depths.weights) & (passes != 0)
+        some = (words != 0) & (words <= depths.weights) & (commands.passes != 0)
         some &= (beats != 0) & (beats <= depths.activations)
 
         m.d.sync += code.eq(Code.REFUSED)
