@@ -22,6 +22,8 @@ class Board:
         Name of its folder, by which commands know it.
     title, device : str
         Names for people: of the board and of its FPGA.
+    target : str
+        Name of that FPGA for synthesis.
     clock : int
         Frequency of the oscillator, which clocks everything, in Hz.
     baud : int
@@ -32,6 +34,8 @@ class Board:
         Class of amaranth-boards as ``module:name``; empty where there is none.
     constraints : str
         File with the places of pins, for boards without such a class.
+    synthesis : tuple of str
+        Options for Yosys' ``synth_*`` command, beside those of the target.
 
     Raises
     ------
@@ -42,11 +46,13 @@ class Board:
     name: str
     title: str
     device: str
+    target: str
     clock: int
     baud: int
     memory: BoardMemory
     platform: str = ""
     constraints: str = ""
+    synthesis: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.clock % self.baud or self.clock // self.baud < 4:
@@ -67,6 +73,11 @@ class Board:
         return _FOLDER / self.name
 
     @property
+    def constraints_file(self) -> Path:
+        """Places of pins, where no class of amaranth-boards knows them."""
+        return self.folder / self.constraints
+
+    @property
     def engine_file(self) -> Path:
         """Configuration of its engine."""
         return self.folder / "engine.toml"
@@ -74,7 +85,9 @@ class Board:
 
 def _read(path: Path) -> Board:
     facts = tomllib.loads(path.read_text(encoding="utf-8"))
-    return Board(name=path.parent.name, memory=BoardMemory(**facts.pop("memory")), **facts)
+    memory = BoardMemory(**facts.pop("memory"))
+    synthesis = tuple(facts.pop("synthesis", ()))
+    return Board(name=path.parent.name, memory=memory, synthesis=synthesis, **facts)
 
 
 BOARDS = {path.parent.name: _read(path) for path in sorted(_FOLDER.glob("*/board.toml"))}

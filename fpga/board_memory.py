@@ -17,8 +17,6 @@ class BoardMemory:
         Beats of the activation stream.
     outputs : int
         Beats of the output stream.
-    weight_style : str, optional
-        What Yosys shall make the weight memory of: its attribute ``ram_style``.
 
     Raises
     ------
@@ -29,7 +27,6 @@ class BoardMemory:
     weights: int
     activations: int
     outputs: int
-    weight_style: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("weights", "activations", "outputs"):

@@ -33,14 +33,14 @@ class Commands(wiring.Signature):
         The word.
     start, stop : :py:`Out(1)`
         Begin a run, or give it up.
-    words, passes, beats : :py:`Out(24)`, :py:`Out(16)`, :py:`Out(16)`
+    words, passes, beats : :py:`Out(24)`, :py:`Out(8)`, :py:`Out(16)`
         Of a run: words of the layer, its passes, beats of a vector; from ``start`` to the next cycle.
     running : :py:`In(1)`
         Whether a run is under way.
     cycles : :py:`In(32)`
         Cycles of the run from the first beats offered to the last output.
     outputs : :py:`In(24)`
-        Output beats that came.
+        Output beats kept.
     status : :py:`In(Status())`
         The engine's.
     read, read_first, read_count
@@ -67,7 +67,7 @@ class Commands(wiring.Signature):
             "start": Out(1),
             "stop": Out(1),
             "words": Out(24),
-            "passes": Out(16),
+            "passes": Out(8),
             "beats": Out(16),
             "running": In(1),
             "cycles": In(32),

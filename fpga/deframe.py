@@ -1,9 +1,10 @@
 """Undamaged frames out of the bytes of a line."""
 
 from amaranth import Module, Signal
-from amaranth.lib import crc, memory, stream, wiring
+from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from .line_crc import LineCrc
 from .protocol import CRC_BYTES, ESCAPE, FLAG, INVERT, MAX_FRAME
 from .replay import Replay, replay_layout
 
@@ -13,7 +14,7 @@ __all__ = ["Deframe"]
 class Deframe(wiring.Component):
     """Collects a frame, checks it, and only then offers its body.
 
-    A frame with a wrong checksum, of fewer than two bytes or of more than :data:`MAX_FRAME` leaves
+    Bytes come at least ten cycles apart, as on a line. A frame with a wrong checksum, of fewer than two bytes or of more than :data:`MAX_FRAME` leaves
     no trace but a count. What comes while a body is offered is lost; the host sends it again.
 
     Members
@@ -22,8 +23,8 @@ class Deframe(wiring.Component):
         A byte, and whether there is one.
     o : :py:`Out(stream.Signature(replay_layout(8)))`
         The body without its checksum; ``last`` ends it.
-    damaged : :py:`Out(16)`
-        Frames that were dropped, modulo 2^16.
+    damaged : :py:`Out(8)`
+        Frames that were dropped, modulo 2^8.
     """
 
     i: Signal
@@ -36,12 +37,12 @@ class Deframe(wiring.Component):
             "i": In(8),
             "i_valid": In(1),
             "o": Out(stream.Signature(replay_layout(8))),
-            "damaged": Out(16),
+            "damaged": Out(8),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.crc = check = crc.catalog.CRC32_ISO_HDLC(8).create()
+        m.submodules.crc = check = LineCrc()
         m.submodules.buffer = buffer = memory.Memory(shape=8, depth=MAX_FRAME, init=[])
         m.submodules.replay = replay = Replay(width=8, depth=MAX_FRAME)
         write, read = buffer.write_port(), buffer.read_port()
@@ -52,8 +53,8 @@ class Deframe(wiring.Component):
             write.addr.eq(count),
             write.data.eq(self.i ^ (escaped << INVERT.bit_length() - 1)),
             check.data.eq(write.data),
-            check.valid.eq(write.en),
-            check.start.eq(begin),
+            check.enable.eq(write.en),
+            check.clear.eq(begin),
             replay.first.eq(0),
             replay.count.eq(count - CRC_BYTES),
             replay.rounds.eq(1),
@@ -73,7 +74,7 @@ class Deframe(wiring.Component):
             with m.State("RECEIVE"):
                 with m.If(self.i_valid & (self.i == FLAG)):
                     m.d.comb += begin.eq(1)  # a flag may end a frame and begin another
-                    whole = check.match_detected & ~escaped & (count >= CRC_BYTES + 2)
+                    whole = check.match & ~escaped & (count >= CRC_BYTES + 2)
                     with m.If(whole):
                         m.d.comb += replay.start.eq(1)
                         m.next = "OFFER"

@@ -1,9 +1,10 @@
 """Bodies made into frames for a line."""
 
 from amaranth import Module, Mux, Signal
-from amaranth.lib import crc, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from .line_crc import LineCrc
 from .protocol import CRC_BYTES, ESCAPE, FLAG, INVERT
 from .replay import replay_layout
 
@@ -32,7 +33,7 @@ class Enframe(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.crc = check = crc.catalog.CRC32_ISO_HDLC(8).create()
+        m.submodules.crc = check = LineCrc()
         index = Signal(range(CRC_BYTES))
         plain, offered, taken, escaped = Signal(8), Signal(), Signal(), Signal()
 
@@ -48,16 +49,17 @@ class Enframe(wiring.Component):
         with m.FSM():
             with m.State("BEGIN"):
                 m.d.comb += [self.o.payload.eq(FLAG), self.o.valid.eq(self.i.valid)]
-                m.d.comb += check.start.eq(1)
+                m.d.comb += check.clear.eq(1)
                 with m.If(self.i.valid & self.o.ready):
                     m.next = "BODY"
             with m.State("BODY"):
-                m.d.comb += [plain.eq(self.i.payload.data), offered.eq(self.i.valid)]
-                m.d.comb += [self.i.ready.eq(taken), check.valid.eq(taken)]
+                m.d.comb += plain.eq(self.i.payload.data)
+                m.d.comb += offered.eq(self.i.valid & ~check.busy)
+                m.d.comb += [self.i.ready.eq(taken), check.enable.eq(taken)]
                 with m.If(taken & self.i.payload.last):
                     m.next = "CHECK"
             with m.State("CHECK"):
-                m.d.comb += [plain.eq(check.crc.word_select(index, 8)), offered.eq(1)]
+                m.d.comb += [plain.eq(check.crc.word_select(index, 8)), offered.eq(~check.busy)]
                 with m.If(taken):
                     m.d.sync += index.eq(index + 1)
                     with m.If(index == CRC_BYTES - 1):

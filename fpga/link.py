@@ -129,7 +129,7 @@ class Link:
         :exc:`LinkError`
             If the board does not answer, refuses, or the engine stands still.
         """
-        self._ask(Request.RUN, struct.pack("<I", words)[:3] + struct.pack("<HH", passes, beats))
+        self._ask(Request.RUN, struct.pack("<I", words)[:3] + struct.pack("<BH", passes, beats))
         seen, since = -1, time.monotonic()
         while True:
             status = self.status()
@@ -162,7 +162,7 @@ class Link:
             If the board does not answer.
         """
         running, word, cycles, low, high, damaged = struct.unpack(
-            "<BBIHBH", self._ask(Request.STATUS)
+            "<BBIHBB", self._ask(Request.STATUS)
         )
         return RunStatus(bool(running), word, cycles, low | high << 16, damaged)
 

@@ -25,6 +25,8 @@ class Replay(wiring.Component):
         Words of the memory.
     rewind : bool
         Every round reads the same words; otherwise each goes on where the one before ended.
+    max_rounds : int
+        Most rounds that there can be.
 
     Members
     -------
@@ -32,7 +34,7 @@ class Replay(wiring.Component):
         Begin, and forget whatever was under way.
     stop : :py:`In(1)`
         Forget it.
-    first, count, rounds : :py:`In(range(depth))`, :py:`In(range(depth + 1))`, :py:`In(16)`
+    first, count, rounds
         With ``start``: the first word, words of a round, rounds; the last two at least 1.
     address, enable, data
         The memory's read port, which answers in the next cycle and then holds its answer.
@@ -53,14 +55,16 @@ class Replay(wiring.Component):
     o: stream.Interface
     busy: Signal
 
-    def __init__(self, *, width: int, depth: int, rewind: bool = False) -> None:
-        self.rewind = rewind
+    def __init__(
+        self, *, width: int, depth: int, rewind: bool = False, max_rounds: int = 1
+    ) -> None:
+        self.rewind, self.max_rounds = rewind, max_rounds
         super().__init__({
             "start": In(1),
             "stop": In(1),
             "first": In(range(depth)),
             "count": In(range(depth + 1)),
-            "rounds": In(16),
+            "rounds": In(range(max_rounds + 1)),
             "address": Out(range(depth)),
             "enable": Out(1),
             "data": In(width),
@@ -85,7 +89,7 @@ class Replay(wiring.Component):
         with m.If(advance):
             m.d.sync += [self.o.valid.eq(left != 0), last.eq(ends)]
         with m.If(self.enable):
-            again = ends & (rounds > 1)
+            again = ends & (rounds > 1) & (self.max_rounds > 1)
             m.d.sync += left.eq(Mux(again, count, left - 1))
             m.d.sync += self.address.eq(self.address + 1)
             with m.If(ends):

@@ -18,7 +18,7 @@ ARGUMENT_BYTES: Mapping[Request, int] = {
     Request.HELLO: 0,
     Request.WRITE: 4,
     Request.READ: 4,
-    Request.RUN: 7,
+    Request.RUN: 6,
     Request.STATUS: 0,
     Request.CLEAR: 0,
 }
@@ -46,7 +46,7 @@ class Responder(wiring.Component):
         Bodies of replies.
     commands : :py:`Out(commands)`
         What it has done, and what it is told.
-    damaged : :py:`In(16)`
+    damaged : :py:`In(8)`
         Frames that were lost, for STATUS.
 
     Raises
@@ -68,7 +68,7 @@ class Responder(wiring.Component):
             "i": In(stream.Signature(replay_layout(8))),
             "o": Out(stream.Signature(replay_layout(8))),
             "commands": Out(commands),
-            "damaged": In(16),
+            "damaged": In(8),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -270,7 +270,9 @@ class _Write:
     def connect(self, m: Module, arguments: Signal, byte: Value) -> None:
         """Describe it; ``arguments`` are those of the request, ``byte`` is the one at hand."""
         commands, widths, count = self._commands, self._widths, self._count
-        target, address = arguments[-32:-24], Signal(24, name="write_address")
+        target = arguments[-32:-24]
+        depth = max(widths.memory.weights, widths.memory.activations)
+        address = Signal(range(2 * depth), name="write_address")
         collected = Signal(len(commands.word) - 8, name="write_collected")
         writes, overrun = Signal(name="write_word"), Signal(name="write_overrun")
         ends, inside = Signal(name="write_ends"), Signal(name="write_inside")
@@ -284,7 +286,7 @@ class _Write:
         m.d.comb += [
             commands.word.eq(Cat(collected, byte)),
             commands.write_address.eq(address),
-            writes.eq(self.take & ends & inside),
+            writes.eq(self.take & ends & inside & ~overrun),
             commands.weight.eq(writes & (target == Memory.WEIGHTS)),
             commands.activation.eq(writes & (target == Memory.ACTIVATIONS)),
             self.fits.eq(ends & inside & ~overrun),
@@ -295,4 +297,5 @@ class _Write:
             with m.If(ends):
                 m.d.sync += [count.eq(0), address.eq(address + 1)]
         with m.If(self.begin):
-            m.d.sync += [count.eq(0), address.eq(arguments[-24:]), overrun.eq(0)]
+            m.d.sync += [count.eq(0), address.eq(arguments[-24:])]
+            m.d.sync += overrun.eq(arguments[-24:] >= depth)

@@ -20,7 +20,7 @@ class RunStatus:
     outputs : int
         Output beats that came.
     damaged : int
-        Frames from the host that were damaged, since the board was switched on, modulo 2^16.
+        Frames from the host that were damaged, since the board was switched on, modulo 2^8.
     """
 
     running: bool

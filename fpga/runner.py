@@ -120,8 +120,9 @@ class Runner(wiring.Component):
         commands, of_weights = self.commands, name == "weights"
         store = self._make_memory(name, *self.shapes[name])
         width, depth = self.shapes[name]
+        most = ((1 << len(commands.passes)) - 1) * (1 if of_weights else self.parameters.tokens)
         write = commands.weight if of_weights else commands.activation
-        replay = Replay(width=width, depth=depth, rewind=of_weights)
+        replay = Replay(width=width, depth=depth, rewind=of_weights, max_rounds=most)
         m.submodules[name], m.submodules[f"replay_{name}"] = store, replay
         m.d.comb += [
             store.address.eq(Mux(write, commands.write_address, replay.address)),
@@ -146,15 +147,16 @@ class Runner(wiring.Component):
         commands, (width, depth) = self.commands, self.shapes["outputs"]
         m.submodules.outputs = store = self._make_memory("outputs", width, depth)
         m.submodules.replay_outputs = replay = Replay(width=width, depth=depth)
-        vectors = Signal(range((1 << 16) * self.parameters.tokens))
+        kept = Signal(range(depth + 1))
+        vectors = Signal(range((1 << len(commands.passes)) * self.parameters.tokens))
         taken = Signal()
 
         m.d.comb += [
             self.o.ready.eq(1),
             taken.eq(self.o.valid & commands.running & ~self.clear),
-            store.address.eq(Mux(commands.running, commands.outputs, replay.address)),
+            store.address.eq(Mux(commands.running, kept, replay.address)),
             store.i.eq(Value.cast(self.o.payload)),
-            store.write.eq(taken & (commands.outputs < depth)),
+            store.write.eq(taken & (kept < depth)),
             store.read.eq(replay.enable),
             replay.data.eq(store.o),
             replay.start.eq(commands.read),
@@ -162,13 +164,14 @@ class Runner(wiring.Component):
             replay.first.eq(commands.read_first),
             replay.count.eq(commands.read_count),
             replay.rounds.eq(1),
+            commands.outputs.eq(kept),
         ]
         wiring.connect(m, replay.o, wiring.flipped(commands.o))
         with m.If(taken):
-            m.d.sync += commands.outputs.eq(commands.outputs + 1)
+            m.d.sync += kept.eq(kept + store.write)
             m.d.sync += vectors.eq(vectors - self.o.payload.last)
         with m.If(commands.start):
-            m.d.sync += commands.outputs.eq(0)
+            m.d.sync += kept.eq(0)
             m.d.sync += vectors.eq(commands.passes * self.parameters.tokens)
         return taken & self.o.payload.last & (vectors == 1)
 

@@ -90,7 +90,7 @@ class WordMemoryInstance(WordMemory):
         )
 
 
-def word_memory_verilog(component: WordMemory, *, module: str, style: str | None = None) -> str:
+def word_memory_verilog(component: WordMemory, *, module: str) -> str:
     """Return the text of a memory's module.
 
     Parameters
@@ -99,16 +99,13 @@ def word_memory_verilog(component: WordMemory, *, module: str, style: str | None
         A memory of that width and depth.
     module : str
         Name of the module.
-    style : str, optional
-        What Yosys shall make of it: its attribute ``ram_style``.
     """
-    attribute = f'(* ram_style = "{style}" *) ' if style else ""
     return f"""
 module {module}(
   input clk, input [{len(component.address) - 1}:0] address, input write,
   input [{component.width - 1}:0] i, input read, output reg [{component.width - 1}:0] o
 );
-  {attribute}reg [{component.width - 1}:0] words [0:{component.depth - 1}];
+  reg [{component.width - 1}:0] words [0:{component.depth - 1}];
   always @(posedge clk)
     if (write) words[address] <= i;
     else if (read) o <= words[address];

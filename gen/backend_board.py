@@ -12,7 +12,7 @@ from .engine_streams import EngineStreams
 
 __all__ = ["BoardBackend", "BoardError"]
 
-_MOST_PASSES = (1 << 16) - 1  # that a RUN can ask for
+_MOST_PASSES = (1 << 8) - 1  # that a RUN can ask for
 
 
 class BoardError(ValueError):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ..fpga import Board, BoardTop, board_identity
 from ..fpga.word_memory import WordMemoryInstance, word_memory_verilog
-from ..hdl import Blackbox, Engine
+from ..hdl import Blackbox
 from .config import EngineConfig, load_config
 from .verilog import convert, generate
 
@@ -58,14 +58,13 @@ def generate_board(board: Board, *, divisor: int | None = None) -> BoardVerilog:
     config = board_config(board)
     divisor = divisor or board.divisor
     name = f"{config.name}_board"
-    engine = Engine(parameters=config.parameters)
+    engine = generate(config)
     memories = []
 
     def make_memory(which: str, width: int, depth: int) -> WordMemoryInstance:
         module = f"{name}_{which}"
         component = WordMemoryInstance(width=width, depth=depth, module=module)
-        style = board.memory.weight_style if which == "weights" else None
-        memories.append(word_memory_verilog(component, module=module, style=style))
+        memories.append(word_memory_verilog(component, module=module))
         return component
 
     top = BoardTop(
@@ -76,5 +75,5 @@ def generate_board(board: Board, *, divisor: int | None = None) -> BoardVerilog:
         make_engine=lambda: Blackbox(engine.signature, module=config.name),
         make_memory=make_memory,
     )
-    text = "\n".join([generate(config).verilog, convert(top, name), *memories])
+    text = "\n".join([engine.verilog, convert(top, name), *memories])
     return BoardVerilog(text, name, divisor)

@@ -120,7 +120,8 @@ def _script(
         command += ["-flatten"] + ["-noiopad", "-noclkbuf"] * (not pads)
     return "\n".join([
         f"read_verilog {_SOURCE}",
-        f"hierarchy -check -top {top}",
+        # Pads are cells of the device, which Yosys knows from its `synth_*` command on.
+        f"hierarchy {'' if pads else '-check '}-top {top}",
         "proc",
         *(f"setattr -mod -set keep_hierarchy 1 {name}" for name in keep),
         "flatten",
