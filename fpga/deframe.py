@@ -14,8 +14,9 @@ __all__ = ["Deframe"]
 class Deframe(wiring.Component):
     """Collects a frame, checks it, and only then offers its body.
 
-    Bytes come at least ten cycles apart, as on a line. A frame with a wrong checksum, of fewer than two bytes or of more than :data:`MAX_FRAME` leaves
-    no trace but a count. What comes while a body is offered is lost; the host sends it again.
+    Bytes come at least ten cycles apart, as on a line. A frame with a wrong checksum, of fewer than
+    two bytes or of more than :data:`MAX_FRAME` leaves no trace but a count. What comes while a body
+    is offered is lost; the host sends it again.
 
     Members
     -------

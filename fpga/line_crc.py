@@ -1,6 +1,6 @@
 """CRC-32 of bytes that come as slowly as a serial line brings them."""
 
-from amaranth import Cat, Mux, Module, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 

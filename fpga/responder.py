@@ -88,28 +88,7 @@ class Responder(wiring.Component):
             self.commands.read_count.eq(count),
         ]
         with m.FSM():
-            with m.State("SEQUENCE"):
-                m.d.comb += self.i.ready.eq(1)
-                with m.If(valid):
-                    m.d.sync += received.eq(byte)
-                    m.next = "KIND"
-            with m.State("KIND"):
-                m.d.comb += self.i.ready.eq(1)
-                repeated = (received == sequence) & (byte != Request.HELLO)
-                expected = (received == (sequence + 1)[:8]) | (byte == Request.HELLO)
-                with m.If(valid):
-                    m.d.sync += [kind.eq(byte), sequence.eq(received), again.eq(repeated)]
-                    m.d.sync += [ended.eq(last), self._need(left, byte)]
-                    m.next = "ARGUMENTS"
-                    with m.If(~repeated & ~expected):
-                        m.d.sync += sequence.eq(sequence)
-                        m.next = "SEQUENCE"
-                        with m.If(~last):
-                            m.next = "IGNORE"
-            with m.State("IGNORE"):
-                m.d.comb += self.i.ready.eq(1)
-                with m.If(valid & last):
-                    m.next = "SEQUENCE"
+            self._accept(m, sequence, received, kind, again, left, ended)
             with m.State("ARGUMENTS"):
                 with m.If((left == 0) | ended):
                     m.next = "ACT"
@@ -141,6 +120,41 @@ class Responder(wiring.Component):
         write.connect(m, arguments, byte)
 
         return m
+
+    def _accept(
+        self,
+        m: Module,
+        sequence: Signal,
+        received: Signal,
+        kind: Signal,
+        again: Signal,
+        left: Signal,
+        ended: Signal,
+    ) -> None:
+        """Describe the states in which a request is taken or ignored, by its first two bytes."""
+        byte, last, valid = self.i.payload.data, self.i.payload.last, self.i.valid
+        with m.State("SEQUENCE"):
+            m.d.comb += self.i.ready.eq(1)
+            with m.If(valid):
+                m.d.sync += received.eq(byte)
+                m.next = "KIND"
+        with m.State("KIND"):
+            m.d.comb += self.i.ready.eq(1)
+            repeated = (received == sequence) & (byte != Request.HELLO)
+            expected = (received == (sequence + 1)[:8]) | (byte == Request.HELLO)
+            with m.If(valid):
+                m.d.sync += [kind.eq(byte), sequence.eq(received), again.eq(repeated)]
+                m.d.sync += [ended.eq(last), self._need(left, byte)]
+                m.next = "ARGUMENTS"
+                with m.If(~repeated & ~expected):
+                    m.d.sync += sequence.eq(sequence)
+                    m.next = "SEQUENCE"
+                    with m.If(~last):
+                        m.next = "IGNORE"
+        with m.State("IGNORE"):
+            m.d.comb += self.i.ready.eq(1)
+            with m.If(valid & last):
+                m.next = "SEQUENCE"
 
     def _need(self, left: Signal, kind: Value) -> Value:
         """Assign how many bytes of arguments a kind has; of none that is known, none."""
@@ -271,8 +285,8 @@ class _Write:
         """Describe it; ``arguments`` are those of the request, ``byte`` is the one at hand."""
         commands, widths, count = self._commands, self._widths, self._count
         target = arguments[-32:-24]
-        depth = max(widths.memory.weights, widths.memory.activations)
-        address = Signal(range(2 * depth), name="write_address")
+        most = max(widths.memory.weights, widths.memory.activations)
+        address = Signal(range(2 * most), name="write_address")
         collected = Signal(len(commands.word) - 8, name="write_collected")
         writes, overrun = Signal(name="write_word"), Signal(name="write_overrun")
         ends, inside = Signal(name="write_ends"), Signal(name="write_inside")
@@ -298,4 +312,4 @@ class _Write:
                 m.d.sync += [count.eq(0), address.eq(address + 1)]
         with m.If(self.begin):
             m.d.sync += [count.eq(0), address.eq(arguments[-24:])]
-            m.d.sync += overrun.eq(arguments[-24:] >= depth)
+            m.d.sync += overrun.eq(arguments[-24:] >= most)

@@ -8,15 +8,49 @@ from ..fpga import Board, BoardMemory, Link
 from ..fpga.protocol import Memory
 from .backend import BackendRun
 from .board_verilog import board_config, identity_of
+from .config import EngineConfig
 from .engine_streams import EngineStreams
 
-__all__ = ["BoardBackend", "BoardError"]
+__all__ = ["BoardBackend", "BoardError", "check_room"]
 
 _MOST_PASSES = (1 << 8) - 1  # that a RUN can ask for
 
 
 class BoardError(ValueError):
     """A board has another bitstream, or no room for what it is asked to run."""
+
+
+def check_room(board: Board, packed: PackedLayer) -> None:
+    """Refuse a layer that a board's memories do not hold.
+
+    Raises
+    ------
+    :exc:`BoardError`
+        If it does not fit; the sentence says by how much.
+    """
+    config = board_config(board)
+    interface, memory, need = config.interface, board.memory, _need(config, packed)
+    for what, words, word_bytes, needed in (
+        ("weights", memory.weights, interface.beat_width // 8, need.weights),
+        ("activations", memory.activations, interface.x_width // 8, need.activations),
+        ("outputs", memory.outputs, interface.o_bytes, need.outputs),
+    ):
+        if needed > words:
+            raise BoardError(
+                f"The layer's {what} take {needed * word_bytes:,} bytes, "
+                f"{(needed - words) * word_bytes:,} more than the {words * word_bytes:,} of "
+                f"{board.name!r}; run a smaller layer"
+            )
+
+
+def _need(config: EngineConfig, packed: PackedLayer) -> BoardMemory:
+    """Return the words that a layer and the vectors of one pass take."""
+    interface = config.interface
+    return BoardMemory(
+        weights=len(packed.beats),
+        activations=interface.tokens * -(-packed.columns // interface.act_lanes),
+        outputs=interface.tokens * interface.output_beats(packed.rows),
+    )
 
 
 class BoardBackend:
@@ -31,6 +65,8 @@ class BoardBackend:
 
     Attributes
     ----------
+    board, link
+        As given.
     sent, received : int
         Bytes of weights and activations that went there, of outputs that came back.
 
@@ -43,7 +79,7 @@ class BoardBackend:
     """
 
     def __init__(self, board: Board, link: Link) -> None:
-        self._board, self._link = board, link
+        self.board, self.link = board, link
         self._config = board_config(board)
         self.sent = self.received = 0
         found, wanted = link.hello(), identity_of(board)
@@ -55,30 +91,9 @@ class BoardBackend:
             )
         link.clear()
 
-    def check(self, packed: PackedLayer) -> None:
-        """Refuse a layer that the board's memories do not hold.
-
-        Raises
-        ------
-        :exc:`BoardError`
-            If it does not fit; the sentence says by how much.
-        """
-        interface, memory, need = self._config.interface, self._board.memory, self._need(packed)
-        for what, words, word_bytes, needed in (
-            ("weights", memory.weights, interface.beat_width // 8, need.weights),
-            ("activations", memory.activations, interface.x_width // 8, need.activations),
-            ("outputs", memory.outputs, interface.o_bytes, need.outputs),
-        ):
-            if needed > words:
-                raise BoardError(
-                    f"The layer's {what} take {needed * word_bytes:,} bytes, "
-                    f"{(needed - words) * word_bytes:,} more than the {words * word_bytes:,} of "
-                    f"{self._board.name!r}; run a smaller layer"
-                )
-
     def passes(self, packed: PackedLayer, tokens: int) -> list[int]:
-        """Return the passes of each run that ``tokens`` vectors take: all that the memories hold."""
-        memory, need = self._board.memory, self._need(packed)
+        """Return the passes of each run for ``tokens`` vectors: as many as the memories hold."""
+        memory, need = self.board.memory, _need(self._config, packed)
         most = min(memory.activations // need.activations, memory.outputs // need.outputs)
         left, runs = self._config.interface.passes(tokens), []
         while left:
@@ -91,9 +106,9 @@ class BoardBackend:
     ) -> BackendRun:
         """Compute ``M`` tokens; see :class:`Backend`. Cycles are those of all runs together."""
         packed = packed or self._config.parameters.pack(matrix)
-        self.check(packed)
+        check_room(self.board, packed)
         weights = packed.beats.tobytes()
-        self._link.write(Memory.WEIGHTS, weights, self._config.interface.beat_width // 8)
+        self.link.write(Memory.WEIGHTS, weights, self._config.interface.beat_width // 8)
         self.sent += len(weights)
         outputs, cycles, first = [], 0, 0
         for passes in self.passes(packed, len(x)):
@@ -112,8 +127,8 @@ class BoardBackend:
         streams = EngineStreams(self._config, matrix, x, packed)
         word_bytes = interface.x_width // 8
         activations = streams.x[:, :word_bytes].tobytes()  # the board makes `last` itself
-        self._link.write(Memory.ACTIVATIONS, activations, word_bytes)
-        status = self._link.run(
+        self.link.write(Memory.ACTIVATIONS, activations, word_bytes)
+        status = self.link.run(
             words=len(packed.beats),
             passes=streams.passes,
             beats=len(streams.x) // (streams.passes * interface.tokens),
@@ -121,17 +136,8 @@ class BoardBackend:
         )
         raw = np.zeros((0, interface.o_bytes), dtype=np.uint8)
         if status.outputs == streams.expected:
-            words = self._link.read(streams.expected, interface.o_bytes)
+            words = self.link.read(streams.expected, interface.o_bytes)
             raw = np.frombuffer(words, dtype=np.uint8).reshape(-1, interface.o_bytes)
         self.sent += len(activations)
         self.received += raw.size
         return streams.answer(raw, status.cycles, status.word)
-
-    def _need(self, packed: PackedLayer) -> BoardMemory:
-        """Return the words that a layer and the vectors of one pass take."""
-        interface = self._config.interface
-        return BoardMemory(
-            weights=len(packed.beats),
-            activations=interface.tokens * -(-packed.columns // interface.act_lanes),
-            outputs=interface.tokens * interface.output_beats(packed.rows),
-        )

@@ -5,8 +5,10 @@ from importlib.metadata import version
 
 import click
 
+from ..fpga import LinkError
 from ..sim import ToolError
 from .backend import EngineError
+from .command_board import board_command
 from .command_compare import compare_command
 from .command_formats import formats_command
 from .command_generate import generate_command
@@ -38,6 +40,7 @@ for command in (
     simulate_command,
     compare_command,
     synth_command,
+    board_command,
 ):
     cli.add_command(command)
 
@@ -52,7 +55,7 @@ def main() -> None:
         _fail(_usage(error), 2)
     except EngineError as error:
         _fail(str(error), 1)
-    except (ValueError, ToolError) as error:
+    except (ValueError, ToolError, LinkError) as error:
         _fail(str(error), 2)
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""

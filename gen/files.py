@@ -10,8 +10,8 @@ from ..quant import FileError
 __all__ = ["write_files"]
 
 
-def write_files(folder: Path, contents: Mapping[str, str]) -> list[Path]:
-    """Write text files into a folder, which is made if need be.
+def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> list[Path]:
+    """Write files into a folder, which is made if need be.
 
     All of them are written beside their places first and renamed when the last one is complete, so
     that an error on the way leaves what was there before.
@@ -20,8 +20,8 @@ def write_files(folder: Path, contents: Mapping[str, str]) -> list[Path]:
     ----------
     folder : Path
         Where to.
-    contents : mapping of str to str
-        Text by file name.
+    contents : mapping of str to str or bytes
+        Text, or bytes, by file name.
 
     Returns
     -------
@@ -54,11 +54,11 @@ def write_files(folder: Path, contents: Mapping[str, str]) -> list[Path]:
     return [folder / name for name in contents]
 
 
-def _write(folder: Path, contents: Mapping[str, str], beside: Mapping[str, Path]) -> None:
+def _write(folder: Path, contents: Mapping[str, str | bytes], beside: Mapping[str, Path]) -> None:
     for name in contents:
         if (folder / name).is_dir():
             raise FileError(f"Cannot write {folder / name}: it is a folder")
-    for name, text in contents.items():
-        beside[name].write_text(text, encoding="utf-8")
+    for name, content in contents.items():
+        beside[name].write_bytes(content if isinstance(content, bytes) else content.encode())
     for name, path in beside.items():
         path.replace(folder / name)
