@@ -4,6 +4,7 @@ PYTHON ?= python3
 CONFIG ?= small
 RECIPE ?=
 BUILD  ?= build
+BOARD  ?= ulx3s
 JOBS   ?= 2
 BIN    := .venv/bin
 READY  := .venv/.ready
@@ -11,7 +12,7 @@ READY  := .venv/.ready
 PYTEST := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all cocotb formal lint types verilog bench clean
+.PHONY: help setup demo test test-all cocotb formal lint types verilog fpga bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -48,6 +49,9 @@ types: setup ## pyright
 
 verilog: setup ## generate CONFIG (default small) into BUILD (default build)
 	$(BIN)/lutra generate $(CONFIG) --output $(BUILD)/$(CONFIG)
+
+fpga: setup ## a bitstream for BOARD (default ulx3s), into BUILD
+	$(BIN)/lutra board build $(BOARD) --output $(BUILD)
 
 bench: setup ## utilisation and speed, measured here
 	$(BIN)/python bench/engine.py

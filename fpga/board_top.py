@@ -68,7 +68,7 @@ class BoardTop(wiring.Component):
         self._make_memory = make_memory
         super().__init__({
             "rx": In(1),
-            "tx": Out(1, init=1),
+            "tx": Out(1),
             "running": Out(1),
             "error": Out(1),
         })

@@ -47,7 +47,7 @@ class Link:
     timeout : float
         Seconds after which a request without an answer fails.
     patience : float, optional
-        Seconds after which it is sent again; by default a fifth of the timeout.
+        Seconds after which it is sent again; by default a tenth of the timeout.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class Link:
 
     def __init__(self, port: "Serial", *, timeout: float, patience: float | None = None) -> None:
         self._port, self._timeout = port, timeout
-        self._patience = timeout / 5 if patience is None else patience
+        self._patience = timeout / 10 if patience is None else patience
         self._reader = FrameReader()
         # Not always the same, or an answer that an earlier program left behind could be taken.
         self._sequence = random.SystemRandom().randrange(256)

@@ -144,7 +144,7 @@ class Responder(wiring.Component):
             expected = (received == (sequence + 1)[:8]) | (byte == Request.HELLO)
             with m.If(valid):
                 m.d.sync += [kind.eq(byte), sequence.eq(received), again.eq(repeated)]
-                m.d.sync += [ended.eq(last), self._need(left, byte)]
+                m.d.sync += [ended.eq(last), left.eq(self._need(byte))]
                 m.next = "ARGUMENTS"
                 with m.If(~repeated & ~expected):
                     m.d.sync += sequence.eq(sequence)
@@ -156,12 +156,12 @@ class Responder(wiring.Component):
             with m.If(valid & last):
                 m.next = "SEQUENCE"
 
-    def _need(self, left: Signal, kind: Value) -> Value:
-        """Assign how many bytes of arguments a kind has; of none that is known, none."""
+    def _need(self, kind: Value) -> Value:
+        """Return how many bytes of arguments a kind has; one that nobody knows has none."""
         count: Value = Const(0)
         for known, size in ARGUMENT_BYTES.items():
             count = Mux(kind == known, size, count)
-        return left.eq(count)
+        return count
 
     def _may_write(self, kind: Value, left: Value) -> Value:
         return (kind == Request.WRITE) & (left == 0) & ~self.commands.running
@@ -264,7 +264,7 @@ class Responder(wiring.Component):
         return ends
 
 
-def _read_arguments(arguments: Signal) -> tuple[Value, Value]:
+def _read_arguments(arguments: Value) -> tuple[Value, Value]:
     """Return where a READ begins and how many words it wants; they come last."""
     return arguments[-32:-8], arguments[-8:]
 

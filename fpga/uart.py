@@ -96,7 +96,7 @@ class UartTransmitter(wiring.Component):
 
     def __init__(self, *, divisor: int) -> None:
         self.divisor = _checked(divisor)
-        super().__init__({"i": In(stream.Signature(8)), "tx": Out(1, init=1)})
+        super().__init__({"i": In(stream.Signature(8)), "tx": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

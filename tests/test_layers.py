@@ -1,4 +1,4 @@
-"""Imports go one way: formats <- {quant, sim, hdl, gpu} <- gen."""
+"""Imports go one way: formats <- {quant, sim, hdl, gpu} <- gen, and {sim, hdl} <- fpga <- gen."""
 
 import ast
 import sys
@@ -16,7 +16,8 @@ LAYERS = {
     "sim": {"formats"},
     "hdl": {"formats"},
     "gpu": {"formats"},
-    "gen": {"formats", "quant", "sim", "hdl", "gpu"},
+    "fpga": {"formats", "sim", "hdl"},
+    "gen": {"formats", "quant", "sim", "hdl", "gpu", "fpga"},
 }
 FILES = sorted(path for package in LAYERS for path in (ROOT / package).rglob("*.py"))
 
@@ -39,7 +40,7 @@ def may_import(top: str, path: Path) -> bool:
     if top in ("cocotb", "cocotb_tools", "cocotbext"):
         return package == "sim" and "cocotb" in path.stem
     if top == "amaranth":
-        return package in ("sim", "hdl", "gen")
+        return package in ("sim", "hdl", "fpga", "gen")
     return package != "formats" or top == "numpy" or top in sys.stdlib_module_names
 
 
@@ -89,6 +90,8 @@ def test_files_are_found():
         ("gen/cli.py", "import torch"),
         ("gen/deep/cli.py", "from ....formats import pack"),
         ("hdl/deep/lane.py", "from ...gen import PRESETS"),
+        ("fpga/link.py", "from ..gen import load_config"),
+        ("hdl/engine.py", "from ..fpga.uart import UartReceiver"),
         ("hdl/lane.py", "import cocotb"),
         ("sim/handshake.py", "from cocotb.triggers import RisingEdge"),
         ("sim/golden.py", "import triton.language as tl"),
@@ -106,6 +109,7 @@ def test_planted_faults_are_found(path, source):
         ("hdl/deep/lane.py", "from ...formats import pack\nfrom .. import status"),
         ("gen/cli.py", "from ..hdl import Lane\nfrom .. import sim\nimport amaranth"),
         ("sim/cocotb_driver.py", "import cocotb\nfrom cocotb.triggers import RisingEdge"),
+        ("fpga/runner.py", "from ..hdl import Engine\nfrom ..sim import ToolError"),
         ("gpu/kernels.py", "import triton\nimport torch\nfrom ..formats import pack"),
     ],
 )

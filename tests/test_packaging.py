@@ -14,7 +14,7 @@ SETUPTOOLS = PROJECT["tool"]["setuptools"]
 PACKAGES = sorted(SETUPTOOLS["packages"])
 
 # Folders at the top that are not installed.
-OUTSIDE = {"bench", "build", "docs", "examples", "fpga", "tests"}
+OUTSIDE = {"bench", "build", "docs", "examples", "tests"}
 
 
 def folder_of(package):
@@ -62,9 +62,12 @@ def test_type_checkers_see_every_package():
 @pytest.mark.parametrize("package", PACKAGES)
 def test_data_files_are_installed(package):
     patterns = [*SETUPTOOLS["package-data"]["*"], *SETUPTOOLS["package-data"].get(package, [])]
-    for path in (ROOT / folder_of(package)).iterdir():
-        if path.is_file() and path.suffix != ".py":
-            assert any(fnmatch(path.name, pattern) for pattern in patterns), path
+    folder = ROOT / folder_of(package)
+    for path in folder.rglob("*"):
+        inner = {parent for parent in path.parents if (parent / "__init__.py").exists()}
+        if path.is_file() and path.suffix not in (".py", ".pyc") and max(inner) == folder:
+            name = path.relative_to(folder).as_posix()
+            assert any(fnmatch(name, pattern) for pattern in patterns), path
 
 
 def test_console_script_exists():

@@ -4,7 +4,7 @@
 import random
 
 import pytest
-from amaranth import Module
+from amaranth import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -13,6 +13,10 @@ from lutra.fpga.uart import UartReceiver, UartTransmitter
 
 class Loop(wiring.Component):
     """A transmitter whose line ends at a receiver of another divisor."""
+
+    i: stream.Interface
+    o: Signal
+    o_valid: Signal
 
     def __init__(self, sends: int, receives: int) -> None:
         self.sends, self.receives = sends, receives
