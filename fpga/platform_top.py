@@ -1,6 +1,7 @@
 """A board's top level between its pins, which amaranth-boards knows."""
 
 import importlib
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +45,7 @@ class _PlatformTop(Elaboratable):
         m.submodules.board = Instance(
             self._module,
             i_clk=ClockSignal(),
-            i_rst=ResetSignal(),
+            i_rst=ResetSignal(allow_reset_less=True),
             i_rx=uart.rx.i,
             o_tx=uart.tx.o,
             o_running=running.o,
@@ -80,7 +81,9 @@ def pinned_top(board: Board, module: str) -> PinnedTop:
         ) from error
     plan = platform.prepare(_PlatformTop(module), name, debug_verilog=True)
     (constraints,) = (text for file, text in plan.files.items() if file.endswith((".lpf", ".pcf")))
-    return PinnedTop(_text(plan.files[f"{name}.debug.v"]), name, _text(constraints))
+    # Where each line comes from is of no use here, and differs from folder to folder.
+    verilog = re.sub(r"(?m)^ *\(\* src = .* \*\)\n", "", _text(plan.files[f"{name}.debug.v"]))
+    return PinnedTop(verilog, name, _text(constraints))
 
 
 def _plain_top(module: str, name: str) -> str:

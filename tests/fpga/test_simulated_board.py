@@ -14,7 +14,7 @@ from lutra.gen.cli import main
 SHAPES = {
     "icebreaker": ("20x70", "bcq1", "64"),
     "tangnano20k": ("19x200", "bitmod4,int4", "64"),
-    "ulx3s": ("37x500", "bitmod3,bitmod4,int4", "128"),
+    "ulx3s": ("37x500", "bitmod4,int4", "128"),
 }
 
 
