@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from amaranth import ClockSignal, Elaboratable, Instance, Module, ResetSignal
+from amaranth.lib import io
 
 from ..sim import ToolError
 from .board import Board
@@ -40,14 +41,18 @@ class _PlatformTop(Elaboratable):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        uart = platform.request("uart", 0)
-        running, error = (platform.request("led", number) for number in range(2))
+        lines = {line.name: "-" for line in platform.lookup("uart", 0).ios}
+        uart = platform.request("uart", 0, dir=lines)
+        m.submodules.rx = rx = io.Buffer("i", uart.rx)
+        m.submodules.tx = tx = io.Buffer("o", uart.tx)
+        m.submodules.led_0 = running = io.Buffer("o", platform.request("led", 0, dir="-"))
+        m.submodules.led_1 = error = io.Buffer("o", platform.request("led", 1, dir="-"))
         m.submodules.board = Instance(
             self._module,
             i_clk=ClockSignal(),
             i_rst=ResetSignal(allow_reset_less=True),
-            i_rx=uart.rx.i,
-            o_tx=uart.tx.o,
+            i_rx=rx.i,
+            o_tx=tx.o,
             o_running=running.o,
             o_error=error.o,
         )
@@ -82,7 +87,7 @@ def pinned_top(board: Board, module: str) -> PinnedTop:
     plan = platform.prepare(_PlatformTop(module), name, debug_verilog=True)
     (constraints,) = (text for file, text in plan.files.items() if file.endswith((".lpf", ".pcf")))
     # Where each line comes from is of no use here, and differs from folder to folder.
-    verilog = re.sub(r"(?m)^ *\(\* src = .* \*\)\n", "", _text(plan.files[f"{name}.debug.v"]))
+    verilog = re.sub(r"\(\* src = [^*]* \*\)\s*", "", _text(plan.files[f"{name}.debug.v"]))
     return PinnedTop(verilog, name, _text(constraints))
 
 
