@@ -43,10 +43,14 @@ class _PlatformTop(Elaboratable):
         m = Module()
         lines = {line.name: "-" for line in platform.lookup("uart", 0).ios}
         uart = platform.request("uart", 0, dir=lines)
-        m.submodules.rx = rx = io.Buffer("i", uart.rx)
-        m.submodules.tx = tx = io.Buffer("o", uart.tx)
-        m.submodules.led_0 = running = io.Buffer("o", platform.request("led", 0, dir="-"))
-        m.submodules.led_1 = error = io.Buffer("o", platform.request("led", 1, dir="-"))
+        m.submodules.rx = rx = io.Buffer(io.Direction.Input, uart.rx)
+        m.submodules.tx = tx = io.Buffer(io.Direction.Output, uart.tx)
+        m.submodules.led_0 = running = io.Buffer(
+            io.Direction.Output, platform.request("led", 0, dir="-")
+        )
+        m.submodules.led_1 = error = io.Buffer(
+            io.Direction.Output, platform.request("led", 1, dir="-")
+        )
         m.submodules.board = Instance(
             self._module,
             i_clk=ClockSignal(),

@@ -84,6 +84,6 @@ def test_layer_that_is_too_large(refused):
         *("--board", "tangnano20k", "--port", "/dev/null"),
     )
     assert sentence == (
-        "The layer's weights take 72,840 bytes, 40,072 more than the 32,768 of 'tangnano20k'; "
+        "The layer's weights take 72,796 bytes, 40,028 more than the 32,768 of 'tangnano20k'; "
         "run a smaller layer"
     )
