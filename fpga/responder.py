@@ -8,8 +8,9 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .commands import Commands
-from .protocol import HASH_BYTES, LINK_VERSION, MAGIC, REPLY, Code, Memory, Request
+from .protocol import HASH_BYTES, LINK_VERSION, MAGIC, REPLY, Code, Request
 from .replay import replay_layout
+from .write_words import WriteWords
 
 __all__ = ["ARGUMENT_BYTES", "Responder"]
 
@@ -79,7 +80,7 @@ class Responder(wiring.Component):
         left = Signal(range(max(ARGUMENT_BYTES.values()) + 1))
         code, ended = Signal(Code), Signal()
         byte, last, valid = self.i.payload.data, self.i.payload.last, self.i.valid
-        write = _Write(self.commands, self.widths)
+        write = WriteWords(self.commands, self.widths)
 
         first, count = _read_arguments(arguments)
         m.d.comb += [
@@ -267,49 +268,3 @@ class Responder(wiring.Component):
 def _read_arguments(arguments: Value) -> tuple[Value, Value]:
     """Return where a READ begins and how many words it wants; they come last."""
     return arguments[-32:-8], arguments[-8:]
-
-
-class _Write:
-    """The words of a WRITE: bytes are collected, and each word goes to its memory."""
-
-    def __init__(self, commands: Any, widths: Commands) -> None:
-        self._commands, self._widths = commands, widths
-        self._bytes = len(commands.word) // 8
-        self._count = Signal(range(self._bytes), name="write_count")
-        self.begin = Signal(name="write_begin")
-        self.take = Signal(name="write_take")
-        self.fits = Signal(name="write_fits")
-        """Whether all words so far, with the byte at hand, are whole and have a place."""
-
-    def connect(self, m: Module, arguments: Signal, byte: Value) -> None:
-        """Describe it; ``arguments`` are those of the request, ``byte`` is the one at hand."""
-        commands, widths, count = self._commands, self._widths, self._count
-        target = arguments[-32:-24]
-        most = max(widths.memory.weights, widths.memory.activations)
-        address = Signal(range(2 * most), name="write_address")
-        collected = Signal(len(commands.word) - 8, name="write_collected")
-        writes, overrun = Signal(name="write_word"), Signal(name="write_overrun")
-        ends, inside = Signal(name="write_ends"), Signal(name="write_inside")
-
-        for memory, width, depth in (
-            (Memory.WEIGHTS, widths.weight_width, widths.memory.weights),
-            (Memory.ACTIVATIONS, widths.activation_width, widths.memory.activations),
-        ):
-            with m.If(target == memory):
-                m.d.comb += [ends.eq(count == width // 8 - 1), inside.eq(address < depth)]
-        m.d.comb += [
-            commands.word.eq(Cat(collected, byte)),
-            commands.write_address.eq(address),
-            writes.eq(self.take & ends & inside & ~overrun),
-            commands.weight.eq(writes & (target == Memory.WEIGHTS)),
-            commands.activation.eq(writes & (target == Memory.ACTIVATIONS)),
-            self.fits.eq(ends & inside & ~overrun),
-        ]
-        with m.If(self.take):
-            m.d.sync += [collected.eq(Cat(collected, byte) >> 8), count.eq(count + 1)]
-            m.d.sync += overrun.eq(overrun | (ends & ~inside))
-            with m.If(ends):
-                m.d.sync += [count.eq(0), address.eq(address + 1)]
-        with m.If(self.begin):
-            m.d.sync += [count.eq(0), address.eq(arguments[-24:])]
-            m.d.sync += overrun.eq(arguments[-24:] >= most)
