@@ -1,12 +1,13 @@
+# amaranth: UnusedElaboratable=no
 """A board's top level as Verilog, its engine included."""
 
 from dataclasses import dataclass
 
 from ..fpga import Board, BoardTop, board_identity
 from ..fpga.word_memory import WordMemoryInstance, word_memory_verilog
-from ..hdl import Blackbox
+from ..hdl import Blackbox, Engine
 from .config import EngineConfig, load_config
-from .verilog import convert, generate
+from .verilog import convert, generate_verilog
 
 __all__ = ["BoardVerilog", "board_config", "generate_board", "identity_of"]
 
@@ -58,7 +59,7 @@ def generate_board(board: Board, *, divisor: int | None = None) -> BoardVerilog:
     config = board_config(board)
     divisor = divisor or board.divisor
     name = f"{config.name}_board"
-    engine = generate(config)
+    engine = Engine(parameters=config.parameters)
     memories = []
 
     def make_memory(which: str, width: int, depth: int) -> WordMemoryInstance:
@@ -75,5 +76,5 @@ def generate_board(board: Board, *, divisor: int | None = None) -> BoardVerilog:
         make_engine=lambda: Blackbox(engine.signature, module=config.name),
         make_memory=make_memory,
     )
-    text = "\n".join([engine.verilog, convert(top, name), *memories])
+    text = "\n".join([generate_verilog(config), convert(top, name), *memories])
     return BoardVerilog(text, name, divisor)

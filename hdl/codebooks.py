@@ -1,5 +1,7 @@
 """Registers of the programmable codebooks, and what lanes look up in them."""
 
+from collections.abc import Sequence
+
 from amaranth import Cat, Module, Signal, Value, signed
 from amaranth.hdl import ShapeLike
 from amaranth.lib import data, wiring
@@ -153,7 +155,7 @@ class CodebookLookUp(wiring.Component):
             "o": Out(data.ArrayLayout(width, bits)),
         })
 
-    def connect(self, m: Module, codes: data.View, number: Value) -> None:
+    def connect(self, m: Module, codes: data.View | Sequence[Value], number: Value) -> None:
         """Take the codes and the format's number of whoever looks up; spare bits are left out."""
         m.d.comb += self.format.eq(number)
         for bit in range(self._code_width):

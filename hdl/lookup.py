@@ -1,5 +1,7 @@
 """The table look-ups of one lane for one token: keys in, the slice's sum out."""
 
+from typing import Any
+
 from amaranth import Cat, Module, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
@@ -132,11 +134,14 @@ class Lookup(wiring.Component):
         entry = Signal(self._entries.elem_shape, name=f"entry_{table}", reset_less=True)
         in_blocks = self._options.table == "block"
         # A slice is never written while it is looked up: memory that cannot do both will do.
+        attributes: dict[str, Any] = {"no_rw_check": 1}
+        if in_blocks:
+            attributes["ram_style"] = "block"
         store = memory.Memory(
             shape=self._entries.elem_shape,
             depth=self._options.entries << self.parameters.slice_address_width,
             init=[],
-            attrs={"no_rw_check": 1, **({"ram_style": "block"} if in_blocks else {})},
+            attrs=attributes,
         )
         m.submodules[f"table_{table}"] = store
         write = store.write_port()

@@ -19,8 +19,8 @@ INT8 = Numerics(activation="int8", act_width=8)
 @pytest.mark.parametrize(
     ("changes", "stages"),
     [
-        # Two for look-up, one for the table and one for each two levels of the tree, digits, then the
-        # multiplier.
+        # Two for look-up, one for the table and one for each two levels of the tree, digits, then
+        # the multiplier.
         ({"mu": 8}, (3, 4, 8, 9)),
         ({"mu": 4}, (4, 5, 9, 10)),
         ({"mu": 1}, (5, 6, 10, 11)),
