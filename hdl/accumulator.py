@@ -6,6 +6,7 @@ from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from .memory_attributes import NO_COLLISIONS
 from .parameters import EngineParameters
 
 __all__ = ["RowAccumulator"]
@@ -73,6 +74,8 @@ class RowAccumulator(wiring.Component):
             shape=self.values.shape(),
             depth=1 << self.parameters.row_address_width,
             init=[],
+            # Rows that leave are of the other layer.
+            attrs=NO_COLLISIONS if self.parameters.sum_interval > 1 else None,
         )
         write = sums.write_port()
         out = sums.read_port()

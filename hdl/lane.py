@@ -10,6 +10,7 @@ from .codebooks import codebooks_member
 from .core import Core
 from .cores import core_for
 from .lane_reader import LaneReader, program_layout
+from .memory_attributes import NO_COLLISIONS
 from .multiply import multiply_for
 from .parameters import EngineParameters
 from .pipeline import delay
@@ -281,7 +282,9 @@ class Lane(wiring.Component):
         width = layout.place.width
         shape = data.StructLayout({"scale": ROW_SCALE_WIDTH, "place": width})
         depth = 1 << self.parameters.row_address_width
-        m.submodules.row_scales = store = memory.Memory(shape=shape, depth=depth, init=[])
+        m.submodules.row_scales = store = memory.Memory(
+            shape=shape, depth=depth, init=[], attrs=NO_COLLISIONS
+        )
         write, read = store.write_port(), store.read_port()
 
         places = Signal(layout.width, reset_less=True)

@@ -1,12 +1,11 @@
 """The table look-ups of one lane for one token: keys in, the slice's sum out."""
 
-from typing import Any
-
 from amaranth import Cat, Module, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from .core_options import LutOptions
+from .memory_attributes import BLOCK, NO_COLLISIONS
 from .parameters import EngineParameters, signed_width
 from .pipeline import registered_signed_sum, registered_sum, sum_latency
 
@@ -133,15 +132,11 @@ class Lookup(wiring.Component):
         address = Signal((self._options.entries - 1).bit_length(), name=f"key_{table}")
         entry = Signal(self._entries.elem_shape, name=f"entry_{table}", reset_less=True)
         in_blocks = self._options.table == "block"
-        # A slice is never written while it is looked up: memory that cannot do both will do.
-        attributes: dict[str, Any] = {"no_rw_check": 1}
-        if in_blocks:
-            attributes["ram_style"] = "block"
         store = memory.Memory(
             shape=self._entries.elem_shape,
             depth=self._options.entries << self.parameters.slice_address_width,
             init=[],
-            attrs=attributes,
+            attrs=NO_COLLISIONS | BLOCK if in_blocks else NO_COLLISIONS,
         )
         m.submodules[f"table_{table}"] = store
         write = store.write_port()
