@@ -35,7 +35,7 @@ class Commands(wiring.Signature):
         Begin a run, or give it up.
     words, passes, beats : :py:`Out(24)`, :py:`Out(8)`, :py:`Out(16)`
         Of a run: words of the layer, its passes, beats of a vector; in the cycle of ``start`` and
-        in the next.
+        in the next two.
     running : :py:`In(1)`
         Whether a run is under way.
     cycles : :py:`In(32)`

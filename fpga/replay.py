@@ -15,7 +15,8 @@ def replay_layout(width: int) -> data.StructLayout:
 class Replay(wiring.Component):
     """Reads rounds of consecutive words out of a memory and offers them, one a cycle.
 
-    The first word is offered two cycles after ``start``; no cycle is lost between rounds.
+    The first word is offered two cycles after ``start``, or three with a register; no cycle is lost
+    between rounds.
 
     Parameters
     ----------
@@ -27,6 +28,8 @@ class Replay(wiring.Component):
         Every round reads the same words; otherwise each goes on where the one before ended.
     max_rounds : int
         Most rounds that there can be.
+    register : bool
+        Whether words pass a register: block RAM is slow, and what follows may be so too.
 
     Members
     -------
@@ -56,9 +59,15 @@ class Replay(wiring.Component):
     busy: Signal
 
     def __init__(
-        self, *, width: int, depth: int, rewind: bool = False, max_rounds: int = 1
+        self,
+        *,
+        width: int,
+        depth: int,
+        rewind: bool = False,
+        max_rounds: int = 1,
+        register: bool = False,
     ) -> None:
-        self.rewind, self.max_rounds = rewind, max_rounds
+        self.rewind, self.max_rounds, self.register = rewind, max_rounds, register
         super().__init__({
             "start": In(1),
             "stop": In(1),
@@ -77,17 +86,23 @@ class Replay(wiring.Component):
         left, rounds, last = Signal.like(self.count), Signal.like(self.rounds), Signal()
         first, count = Signal.like(self.first), Signal.like(self.count)
         advance, ends = Signal(), Signal()
+        read = self.o
+        if self.register:
+            read = stream.Signature(self.o.payload.shape()).create(path=("read",))
+            with m.If(~self.o.valid | self.o.ready):
+                m.d.comb += read.ready.eq(1)
+                m.d.sync += [self.o.valid.eq(read.valid), self.o.payload.eq(read.payload)]
 
         m.d.comb += [
-            advance.eq(~self.o.valid | self.o.ready),
+            advance.eq(~read.valid | read.ready),
             ends.eq(left == 1),
             self.enable.eq(advance & (left != 0)),
-            self.o.payload.data.eq(self.data),
-            self.o.payload.last.eq(last),
-            self.busy.eq((left != 0) | self.o.valid),
+            read.payload.data.eq(self.data),
+            read.payload.last.eq(last),
+            self.busy.eq((left != 0) | read.valid | self.o.valid),
         ]
         with m.If(advance):
-            m.d.sync += [self.o.valid.eq(left != 0), last.eq(ends)]
+            m.d.sync += [read.valid.eq(left != 0), last.eq(ends)]
         with m.If(self.enable):
             again = ends & (rounds > 1) & (self.max_rounds > 1)
             m.d.sync += left.eq(Mux(again, count, left - 1))
@@ -99,8 +114,9 @@ class Replay(wiring.Component):
                     m.d.sync += self.address.eq(first)
         with m.If(self.start):
             m.d.sync += [self.address.eq(self.first), left.eq(self.count), rounds.eq(self.rounds)]
-            m.d.sync += [first.eq(self.first), count.eq(self.count), self.o.valid.eq(0)]
+            m.d.sync += [first.eq(self.first), count.eq(self.count)]
+            m.d.sync += [read.valid.eq(0), self.o.valid.eq(0)]
         with m.If(self.stop):
-            m.d.sync += [left.eq(0), self.o.valid.eq(0)]
+            m.d.sync += [left.eq(0), read.valid.eq(0), self.o.valid.eq(0)]
 
         return m

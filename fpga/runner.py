@@ -95,8 +95,12 @@ class Runner(wiring.Component):
             activations.rounds.eq(commands.passes * self.parameters.tokens),
             commands.status.eq(self.status),
         ]
-        for replay in (weights, activations):
-            m.d.comb += [replay.start.eq(begin), replay.stop.eq(commands.stop), replay.first.eq(0)]
+        # The activations' register takes a cycle more; until then the weights rest.
+        m.d.sync += weights.start.eq(begin)
+        m.d.comb += activations.start.eq(begin)
+        m.d.comb += weights.stop.eq(commands.stop | begin)
+        m.d.comb += activations.stop.eq(commands.stop)
+        m.d.comb += [replay.first.eq(0) for replay in (weights, activations)]
         ended = self._outputs(m)
         self._count(m, ended)
 
@@ -122,7 +126,9 @@ class Runner(wiring.Component):
         width, depth = self.shapes[name]
         most = ((1 << len(commands.passes)) - 1) * (1 if of_weights else self.parameters.tokens)
         write = commands.weight if of_weights else commands.activation
-        replay = Replay(width=width, depth=depth, rewind=of_weights, max_rounds=most)
+        replay = Replay(
+            width=width, depth=depth, rewind=of_weights, max_rounds=most, register=not of_weights
+        )
         m.submodules[name], m.submodules[f"replay_{name}"] = store, replay
         m.d.comb += [
             store.address.eq(Mux(write, commands.write_address, replay.address)),
