@@ -129,18 +129,20 @@ def test_unfit_requests_are_refused(simulated):
 
 
 def test_engine_error_is_named(simulated, lutra, monkeypatch):
-    """Weights of another layout: the engine refuses them, and the host says so."""
-    with simulated("icebreaker") as board, monkeypatch.context() as patch:
-        whole = Link.write
+    """Weights of another layout: the host says so, and the board is as good as new after that."""
+    with simulated("icebreaker") as board:
+        with monkeypatch.context() as patch:
+            whole = Link.write
 
-        def spoilt(self, memory, words, word_bytes):
-            words = bytes([words[0] ^ 1, *words[1:]]) if memory is Memory.WEIGHTS else words
-            whole(self, memory, words, word_bytes)
+            def spoilt(self, memory, words, word_bytes):
+                words = bytes([words[0] ^ 1, *words[1:]]) if memory is Memory.WEIGHTS else words
+                whole(self, memory, words, word_bytes)
 
-        patch.setattr(Link, "write", spoilt)
-        status, out, err = lutra(*arguments("icebreaker", board.port))
-    assert (status, out) == (1, "")
-    assert err.startswith("lutra: The engine stopped with error VERSION after ")
+            patch.setattr(Link, "write", spoilt)
+            status, out, err = lutra(*arguments("icebreaker", board.port))
+        assert (status, out) == (1, "")
+        assert err.startswith("lutra: The engine stopped with error VERSION after ")
+        assert lutra(*arguments("icebreaker", board.port))[0] == 0
 
 
 def test_wrong_bits_are_found(simulated, lutra, monkeypatch):
