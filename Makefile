@@ -9,7 +9,7 @@ JOBS   ?= 2
 BIN    := .venv/bin
 READY  := .venv/.ready
 # One BLAS thread for each of the JOBS processes: more would only wait for each other.
-PYTEST := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+PYTEST := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all cocotb formal lint types verilog fpga bench clean

@@ -87,7 +87,7 @@ def test_stream(hdl, output, lanes, chances):
         assert result["cycles"] == len(beats) + dut.latency
 
 
-@pytest.mark.parametrize(("output", "latency"), [("int", 1), *((kind, 7) for kind in FLOATS)])
+@pytest.mark.parametrize(("output", "latency"), [("int", 1), *((kind, 9) for kind in FLOATS)])
 def test_latency(hdl, output, latency):
     parameters = hdl.parameters(numerics=Numerics(output=output))
     dut = ConvertOutput(parameters=parameters)

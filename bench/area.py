@@ -1,0 +1,158 @@
+"""What engines cost in look-up tables, beside the engine of multipliers: the table of docs/area.md.
+
+Every engine at every activation width on every device: cells as Yosys maps them, one tool and one
+set of options for all. ``--place`` adds the frequency that nextpnr reaches, which takes long.
+``--inner`` shows the inner product alone: tables, look-up and adders of one lane.
+"""
+
+import argparse
+from typing import Any
+
+from amaranth.back import verilog
+
+from lutra.gen import EngineConfig
+from lutra.gen.console import number, print_json, print_table, progress_bar
+from lutra.gen.synth import TARGETS, EngineSynthesis, synthesise, synthesise_engine
+from lutra.gen.synth.engine import weight_bits_per_cycle
+from lutra.hdl.lookup import Lookup
+
+# What is best for each on the devices below. A part of a `mac` or `term` engine's slice a cycle is
+# as many weights as the tables take bits, so that all take equally many 4-bit weights a cycle.
+ENGINES: dict[str, dict[str, Any]] = {
+    "lut, full tables": {"engine": "lut", "core": {"mu": 4, "table": "full"}},
+    "lut, half tables": {"engine": "lut", "core": {"mu": 4, "table": "half"}},
+    "lut, block RAM": {"engine": "lut", "core": {"mu": 9, "table": "block"}},
+    "term": {"engine": "term", "core": {"fold": 2}},
+    "mac": {"engine": "mac", "core": {"fold": 4}},
+    "mac, DSP": {"engine": "mac", "core": {"fold": 4, "product": "dsp"}},
+}
+DEVICES = ("xc7", "ecp5-85k")
+ACT_WIDTHS = (8, 12, 16)
+
+
+def configuration(engine: str, *, lanes: int, width: int, act_width: int) -> EngineConfig:
+    """Return an engine of the table: int4 and bitmod4, a scale for 128 weights, float32 out."""
+    chosen = ENGINES[engine]
+    return EngineConfig.from_dict({
+        "name": "engine",
+        "engine": chosen["engine"],
+        "stream": {
+            "lanes": lanes,
+            "width": width,
+            "tile_slices": 1,
+            "formats": ["int4", "bitmod4"],
+            "group_sizes": [width],
+            # Planes are what tables look up; the others turn codes into values.
+            "numbering": "planes" if chosen["engine"] == "lut" else "values",
+        },
+        "numerics": {
+            "activation": "int8" if act_width == 8 else "float16",
+            "act_width": act_width,
+            "output": "float32",
+        },
+        "datapath": {"act_lanes": 16, "slices_ahead": 1},
+        "core": chosen["core"],
+    })
+
+
+def engine_row(
+    name: str, result: EngineSynthesis, act_width: int, baseline: int | None
+) -> dict[str, Any]:
+    """Return a row of the table as plain data."""
+    cells, rate = result.netlist.cells, weight_bits_per_cycle(result.config)
+    fmax = result.fmax_mhz
+    return {
+        "engine": name,
+        "device": result.netlist.target.name,
+        "act_width": act_width,
+        "luts": cells.luts,
+        "lutram_luts": cells.lutram_luts,
+        "ffs": cells.ffs,
+        "brams": cells.brams,
+        "dsps": cells.dsps,
+        "luts_per_weight_bit": round(cells.luts / rate, 2),
+        "share_of_mac": None if baseline is None else round(cells.luts / baseline, 4),
+        "fmax_mhz": fmax,
+        "weights_per_s": None if fmax is None else fmax * 1e6 * rate / 4,
+    }
+
+
+def measure_engines(arguments: argparse.Namespace, progress) -> list[dict[str, Any]]:
+    """Synthesise everything that is asked for."""
+    rows = []
+    names = sorted(arguments.engines, key=lambda name: name != "mac")  # the baseline first
+    runs = len(arguments.devices) * len(arguments.act_widths) * len(names)
+    for device in arguments.devices:
+        for act_width in arguments.act_widths:
+            baseline = None
+            for name in names:
+                config = configuration(
+                    name, lanes=arguments.lanes, width=arguments.width, act_width=act_width
+                )
+                progress(f"{name} of {act_width} bits on {device}", len(rows) / runs)
+                seeds = (1, 2, 3) if arguments.place else ()
+                result = synthesise_engine(config, TARGETS[device], seeds=seeds)
+                if name == "mac":
+                    baseline = result.netlist.cells.luts
+                rows.append(engine_row(name, result, act_width, baseline))
+    return rows
+
+
+def measure_inner_products(arguments: argparse.Namespace, progress) -> list[dict[str, Any]]:
+    """Synthesise one lane's tables, look-up and adders; building the tables is shared by all."""
+    rows = []
+    for device in arguments.devices:
+        for name in arguments.engines:
+            if ENGINES[name]["engine"] != "lut":
+                continue
+            progress(f"inner product of {name} on {device}", 0.0)
+            config = configuration(name, lanes=8, width=arguments.width, act_width=8)
+            text = verilog.convert(
+                Lookup(parameters=config.parameters), name="lookup", emit_src=False
+            )
+            cells = synthesise(text, "lookup", TARGETS[device]).cells
+            rows.append({
+                "tables": name,
+                "device": device,
+                "mu": ENGINES[name]["core"]["mu"],
+                "luts": cells.luts,
+                "lutram_luts": cells.lutram_luts,
+                "brams": cells.brams,
+                "luts_per_weight_bit": round(cells.luts / arguments.width, 2),
+            })
+    return rows
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lanes", type=int, default=32)
+    parser.add_argument("--width", type=int, default=128, help="weights of a lane's slice")
+    parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=list(ENGINES))
+    parser.add_argument("--devices", nargs="+", default=list(DEVICES), choices=list(TARGETS))
+    parser.add_argument("--act-widths", nargs="+", type=int, default=list(ACT_WIDTHS))
+    parser.add_argument("--place", action="store_true", help="also place and route, three seeds")
+    parser.add_argument("--inner", action="store_true", help="inner products alone")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    arguments = parser.parse_args()
+    with progress_bar() as progress:
+        measure = measure_inner_products if arguments.inner else measure_engines
+        rows = measure(arguments, progress)
+    if arguments.json:
+        print_json(rows)
+        return
+    weights = arguments.lanes * arguments.width // 4
+    title = f"{arguments.lanes} lanes x {arguments.width}, {weights} 4-bit weights a cycle"
+    if arguments.inner:
+        title = f"One lane of {arguments.width} weight bits a cycle, 8-bit activations"
+    print_table(title, tuple(rows[0]), [tuple(map(_shown, row.values())) for row in rows])
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return number(value)
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else value
+
+
+if __name__ == "__main__":
+    main()
