@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from lutra.formats import Numerics
-from lutra.gen.console import print_table, progress_bar
+from lutra.gen.console import print_line, print_table, progress_bar
 from lutra.gpu import PackedWeights, matmul
 from lutra.gpu.configs import DECODE_CONFIGS, PREFILL_CONFIGS
 from lutra.gpu.launch import DECODE_TOKENS, launch_matmul
@@ -71,7 +71,11 @@ def main() -> None:
     arguments.output.mkdir(parents=True, exist_ok=True)
     write_csv(arguments.output / "gpu.csv", rows)
     write_plot(arguments.output / "gpu.svg", rows)
-    device = torch.cuda.get_device_name() if copy else "no GPU: nothing was measured"
+    if copy is None:
+        where = arguments.output / "gpu.csv"
+        print_line(f"There is no CUDA device: all {len(rows)} rows of {where} are {NOT_MEASURED}")
+        return
+    device = torch.cuda.get_device_name()
     print_table(f"{device}; copy bandwidth {text(copy)} GB/s", [f.name for f in fields(Row)], [
         [text(value) for value in asdict(row).values()] for row in rows
     ])  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 import tomli_w
 
 from ..formats import Numerics, StreamLayout
-from ..hdl import CORE_OPTIONS, CoreOptions, EngineParameters, LaneSchedule
+from ..hdl import CORE_OPTIONS, CoreOptions, EngineParameters, LaneSchedule, LutOptions
 from ..hdl.activation_store import store_latency
 from ..hdl.align import exponent_width
 from ..hdl.convert_output import output_latency
@@ -195,6 +195,9 @@ def load_config(name_or_path: str) -> EngineConfig:
         raise ConfigurationError(f"{path}: {error}") from error
 
 
+_DEFAULT_NUMERICS = Numerics()
+
+
 def _is_integer(value: Any) -> bool:
     return type(value) is int  # true and false are integers to Python
 
@@ -281,8 +284,13 @@ def _parse_value(text: str, *, as_list: bool) -> Any:
     return value
 
 
-def _preset(name: str, stream: dict[str, Any], datapath: dict[str, Any]) -> EngineConfig:
-    parameters = EngineParameters(layout=StreamLayout(**stream), numerics=Numerics(), **datapath)
+def _preset(
+    name: str,
+    stream: dict[str, Any],
+    datapath: dict[str, Any],
+    numerics: Numerics = _DEFAULT_NUMERICS,
+) -> EngineConfig:
+    parameters = EngineParameters(layout=StreamLayout(**stream), numerics=numerics, **datapath)
     return EngineConfig(name=f"lutra_{name}", parameters=parameters)
 
 
@@ -351,5 +359,37 @@ PRESETS: dict[str, EngineConfig] = {
             "max_columns": 16384,
         },
         {"act_lanes": 16},
+    ),
+    # For an ECP5-85: tables in block RAM, which is what costs the fewest LUTs there (docs/area.md);
+    # activations of 14 bits make entries of 18, the width of a block.
+    "ecp5": _preset(
+        "ecp5",
+        {
+            "lanes": 8,
+            "width": 128,
+            "tile_slices": 1,
+            "formats": ("int4", "bitmod4"),
+            "group_sizes": (128,),
+            "max_rows": 4096,
+            "max_columns": 4096,
+        },
+        {"act_lanes": 16, "slices_ahead": 1, "core": LutOptions(mu=9, table="block")},
+        Numerics(act_width=14),
+    ),
+    # The same for 7-series devices of the larger kind, with four times the lanes.
+    "xc7": _preset(
+        "xc7",
+        {
+            "lanes": 32,
+            "width": 128,
+            "tile_slices": 1,
+            "formats": ("int4", "bitmod4"),
+            "group_sizes": (128,),
+            "output_lanes": 4,
+            "max_rows": 4096,
+            "max_columns": 4096,
+        },
+        {"act_lanes": 16, "slices_ahead": 1, "core": LutOptions(mu=9, table="block")},
+        Numerics(act_width=14),
     ),
 }
