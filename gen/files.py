@@ -59,6 +59,9 @@ def _write(folder: Path, contents: Mapping[str, str | bytes], beside: Mapping[st
         if (folder / name).is_dir():
             raise FileError(f"Cannot write {folder / name}: it is a folder")
     for name, content in contents.items():
-        beside[name].write_bytes(content if isinstance(content, bytes) else content.encode())
+        if isinstance(content, bytes):
+            beside[name].write_bytes(content)
+        else:
+            beside[name].write_text(content, encoding="utf-8")
     for name, path in beside.items():
         path.replace(folder / name)
