@@ -21,10 +21,13 @@ struct Faults {
     int64_t byte = 0;
     // Returns false for a byte that is to be dropped.
     bool apply(uint8_t& value) {
-        if (next == count || at[next] != byte++) return true;
-        const uint8_t change = how[next++];
-        value ^= change;
-        return change != 0;
+        bool kept = true;
+        for (; next != count && at[next] == byte; ++next) {
+            value ^= how[next];
+            kept = kept && how[next] != 0;
+        }
+        ++byte;
+        return kept;
     }
 };
 

@@ -3,6 +3,7 @@
 import contextlib
 import random
 import struct
+import termios
 import time
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ __all__ = ["Link", "LinkError"]
 
 _REPLY_HEAD = 3  # sequence number, kind, code
 _WRITE_HEAD = 6  # sequence number, kind, memory, address
+
+_STATUS = struct.Struct("<BBIHBB")
 
 
 class LinkError(RuntimeError):
@@ -71,11 +74,11 @@ class Link:
         :exc:`LinkError`
             If no board answers, or one of another kind or version.
         """
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, termios.error):  # of a port that has gone
             self._port.reset_input_buffer()
         answer = self._ask(Request.HELLO)
-        magic, version = answer[: len(MAGIC)], answer[len(MAGIC)]
-        if magic != MAGIC or version != LINK_VERSION or len(answer) != len(MAGIC) + 1 + HASH_BYTES:
+        wanted = MAGIC + bytes([LINK_VERSION])
+        if not answer.startswith(wanted) or len(answer) != len(wanted) + HASH_BYTES:
             raise LinkError(
                 f"What answers on {self._port.name} is no board with link version {LINK_VERSION}; "
                 "build its bitstream again"
@@ -159,11 +162,15 @@ class Link:
         Raises
         ------
         :exc:`LinkError`
-            If the board does not answer.
+            If the board does not answer, or not as this link's boards do.
         """
-        running, word, cycles, low, high, damaged = struct.unpack(
-            "<BBIHBB", self._ask(Request.STATUS)
-        )
+        answer = self._ask(Request.STATUS)
+        if len(answer) != _STATUS.size:
+            raise LinkError(
+                f"The board's status has {len(answer)} bytes instead of {_STATUS.size}; "
+                "build its bitstream again"
+            )
+        running, word, cycles, low, high, damaged = _STATUS.unpack(answer)
         return RunStatus(bool(running), word, cycles, low | high << 16, damaged)
 
     def _ask(self, request: Request, arguments: bytes = b"") -> bytes:

@@ -55,9 +55,15 @@ def netlist_verilog(config: EngineConfig, target: str, progress: Progress) -> st
     device = find_target(target)
     progress("generating Verilog", 0.0)
     verilog = generate_verilog(config)
-    for options, with_dsp in (((), uses_dsp(config)), (("-nobram",), False)):
+    # What Yosys has no model of is mapped to LUTs, adders and memory of LUTs. Memory that asks for
+    # block RAM would get it even so.
+    without_blocks = verilog.replace('(* ram_style = "block" *)', "")
+    for text, options, with_dsp in (
+        (verilog, (), uses_dsp(config)),
+        (without_blocks, ("-nobram",), False),
+    ):
         netlist = synthesise(
-            verilog,
+            text,
             config.name,
             device,
             keep=(f"{config.name}_lane",),

@@ -10,6 +10,8 @@ from ..sim import ToolError
 from .backend import Progress
 from .board_verilog import generate_board
 from .synth import find_target, pack_bitstream, place_and_route, synthesise
+from .synth.tools import tool_version
+from .synth.yosys import YOSYS
 
 __all__ = ["BoardBitstream", "build_bitstream"]
 
@@ -67,8 +69,11 @@ def build_bitstream(
         If a tool is missing or fails, or the clock's frequency is not met.
     """
     tell = progress or (lambda *_: None)
+    target = find_target(board.target)
+    for program in (YOSYS, *target.programs):
+        tool_version(program)  # before anything that takes long
     tell("generating Verilog", 0.0)
-    target, design = find_target(board.target), generate_board(board)
+    design = generate_board(board)
     pinned = pinned_top(board, design.top)
     clock_mhz = board.clock / 1e6
     netlist = synthesise(

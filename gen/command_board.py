@@ -1,6 +1,7 @@
 """``lutra board``: bitstreams of boards, and layers through them."""
 
 import contextlib
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,8 @@ def run_command(
     **which: Any,
 ) -> None:
     """Run layers on a board and compare every output bit with the golden model."""
+    if not math.isfinite(timeout):  # no range refuses it
+        raise click.BadParameter(f"{timeout} is not a number of seconds", param_hint="'--timeout'")
     board = find_board(name)
     config = board_config(board)
     layers = choose_layers(context, config, seed=seed, **which)

@@ -19,11 +19,16 @@ class TooLargeError(ValueError):
         Key of ``PARTS``: what there is too little of.
     needed, there : int
         How much of it.
+    called : str, optional
+        What to call it, if not as ``PARTS`` does.
     """
 
-    def __init__(self, target: Target, part: str, needed: int, there: int) -> None:
+    def __init__(
+        self, target: Target, part: str, needed: int, there: int, called: str | None = None
+    ) -> None:
         super().__init__(
-            f"The design is too large for {target.name}: it needs {needed:,} {PARTS[part]}, "
+            f"The design is too large for {target.name}: it needs {needed:,} "
+            f"{called or PARTS[part]}, "
             f"{needed - there:,} more than the {there:,} that there are"
         )
         self.part = part

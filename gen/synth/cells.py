@@ -87,6 +87,7 @@ _ICE40 = {
     "SB_LUT4": _lut(),
     "SB_CARRY": {"carry": 1},
     "SB_RAM40_4K": {"brams": 1},
+    "SB_SPRAM256KA": {},  # four of 256 Kb in an UltraPlus, counted by nextpnr alone
     "SB_MAC16": {"dsps": 1},
     **{
         f"SB_DFF{negative}{kind}": {"ffs": 1}

@@ -206,6 +206,8 @@ def _what_to_lower(config: EngineConfig, netlist: Netlist, part: str) -> str:
     tokens = ["datapath.tokens"] if config.parameters.tokens > 1 else []
     in_lane = [*_IN_LANE[part], *tokens]
     fitting = max(0, there - rest) // of_lane if of_lane else lane.count
+    if rest > there:
+        return f"{rest:,} are outside the lanes: lower {_names([*_OUTSIDE[part], *tokens])}"
     if fitting >= lane.count:  # by this count it fits, but what is packed together leaves gaps
         return f"lower {_names(['stream.lanes', *in_lane])}"
     if fitting > 0:
@@ -213,8 +215,6 @@ def _what_to_lower(config: EngineConfig, netlist: Netlist, part: str) -> str:
             f"each of {lane.count} lanes takes {of_lane:,}, and {fitting} of them would fit: "
             f"lower {_names(['stream.lanes', *in_lane])}"
         )
-    if rest > there:
-        return f"{rest:,} are outside the lanes: lower {_names([*_OUTSIDE[part], *tokens])}"
     return f"one lane alone takes {of_lane:,}: lower {_names(in_lane)}"
 
 

@@ -249,7 +249,10 @@ def _check_packed(log: Path, target: Target) -> None:
     text = log.read_text(errors="replace") if log.exists() else ""
     for kind, used, there in re.findall(r"^Info:\s+(\w+): +(\d+)/ *(\d+) ", text, re.MULTILINE):
         if int(used) > int(there):
-            raise TooLargeError(target, _PACKED.get(kind, "luts"), int(used), int(there))
+            # Other kinds, such as the write ports of ECP5's distributed RAM, come with LUTs.
+            called = None if kind in _PACKED else f"cells of type {kind}"
+            part = _PACKED.get(kind, "luts")
+            raise TooLargeError(target, part, int(used), int(there), called)
 
 
 def _critical_path(report: Mapping[str, Any]) -> tuple[str, ...]:

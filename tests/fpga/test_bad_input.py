@@ -50,6 +50,12 @@ def test_no_such_port(refused):
     assert "serial ports here: " in sentence
 
 
+@pytest.mark.parametrize("timeout", ["nan", "inf"])
+def test_timeout_without_end(refused, timeout):
+    sentence = refused(*RUN, "--board", "icebreaker", "--port", "/dev/null", "--timeout", timeout)
+    assert f"{timeout} is not a number of seconds" in sentence
+
+
 def test_no_pyserial(refused, monkeypatch):
     monkeypatch.setitem(sys.modules, "serial", None)
     sentence = refused(*RUN, "--board", "icebreaker", "--port", "/dev/ttyNONE")

@@ -39,6 +39,7 @@ SMALL = {
 ENGINES = {
     "lut, full tables": {"core.mu": "2"},
     "lut, half tables": {"core.mu": "4", "core.table": "half"},
+    "lut, block RAM": {"core.mu": "4", "core.table": "block"},  # of which there is no model
     "term": {"engine": "term"},
     "mac": {"engine": "mac"},
 }

@@ -11,6 +11,7 @@ from lutra.sim import ToolError
         ("ecp5", {"TRELLIS_FF": 7, "DP16KD": 2, "MULT18X18D": 1, "PFUMX": 1}, (0, 0, 7, 0, 2, 1)),
         ("ice40", {"SB_LUT4": 3, "SB_CARRY": 2, "SB_DFFESR": 4}, (3, 0, 4, 2, 0, 0)),
         ("ice40", {"SB_RAM40_4K": 3, "SB_MAC16": 2, "SB_DFF": 1}, (0, 0, 1, 0, 3, 2)),
+        ("ice40", {"SB_SPRAM256KA": 2, "SB_LUT4": 1}, (1, 0, 0, 0, 0, 0)),
         ("gowin", {"LUT2": 1, "ALU": 2, "RAM16SDP4": 1, "DFFRE": 1}, (7, 4, 1, 2, 0, 0)),
         ("gowin", {"SDPX9B": 1, "MULT36X36": 1, "GND": 1}, (0, 0, 0, 0, 1, 4)),
         ("xc7", {"LUT6": 2, "INV": 1, "RAM32M": 3, "SRL16E": 1}, (2 + 1 + 12 + 1, 13, 0, 0, 0, 0)),

@@ -87,6 +87,7 @@ LANES_OR_LOGIC = "stream.lanes, stream.width or numerics.act_width"
     ("of_lane", "rest", "tokens", "begins", "ends"),
     [
         (3000, 1000, 1, "each of 4 lanes takes 3,000, and 2 of them would fit", LANES_OR_LOGIC),
+        (0, 9000, 1, "9,000 are outside the lanes", "datapath.act_lanes or stream.width"),
         (100, 9000, 1, "9,000 are outside the lanes", "datapath.act_lanes or stream.width"),
         (8000, 100, 1, "one lane alone takes 8,000", "stream.width or numerics.act_width"),
         (8000, 9, 2, "one lane alone takes 8,000: lower stream.width", "or datapath.tokens"),
