@@ -46,6 +46,7 @@ _STAGES = {
 
 # What nextpnr calls parts of a device; the others hold look-up tables.
 _PACKED = {
+    **dict.fromkeys(("TRELLIS_COMB", "ICESTORM_LC", "LUT4"), "luts"),
     **dict.fromkeys(("TRELLIS_FF", "DFF"), "ffs"),
     **dict.fromkeys(("DP16KD", "ICESTORM_RAM", "BSRAM"), "brams"),
     **dict.fromkeys(("MULT18X18D", "ICESTORM_DSP", "MULT18X18", "MULT9X9"), "dsps"),

@@ -298,7 +298,7 @@ FAULTS = {
     "floats out": ("not", "pos", 0),
     "rows in order": ("eq", "ne", 0),
     "two rows in order": ("eq", "ne", 4),
-    "slices of a lane": ("mux", "swapped", 0),
+    "slices of a lane": ("mux", "swapped", 2),
     "weights": ("and", "or", 0),
 }
 

@@ -194,7 +194,10 @@ def test_an_unknown_format(refused, checkpoint, arguments):
 @pytest.mark.parametrize("command", [("generate",), ("simulate", "--shape", "8x32")])
 def test_an_unknown_preset(refused, command):
     sentence = refused(*command, "tinny")
-    assert sentence == "No preset and no file is named 'tinny'; presets: tiny, small, mixed, wide"
+    assert (
+        sentence
+        == "No preset and no file is named 'tinny'; presets: tiny, small, mixed, wide, ecp5, xc7"
+    )
 
 
 @pytest.mark.parametrize(
@@ -211,7 +214,7 @@ def test_an_unknown_preset(refused, command):
         (("generate", "-o"), "Option '-o' requires an argument"),
         (
             ("generate",),
-            "Name a preset (tiny, small, mixed, wide) or a TOML file to generate; see lutra",
+            "Name a preset (tiny, small, mixed, wide, ecp5, xc7) or a TOML file to generate; see lutra",
         ),
         (
             ("simulate", "tiny"),

@@ -54,6 +54,7 @@ def test_every_field_goes_through_toml(tmp_path):
                 scale_width=5,
                 output_lanes=3,
                 ahead=9,
+                numbering="values",
                 codebook_width=6,
                 codebook_terms=3,
                 max_rows=77,
@@ -351,7 +352,8 @@ def test_files_that_are_no_configuration(tmp_path, content, sentence):
 def test_names_of_nothing(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     wanted = {"": "Cannot read .: Is a directory"}.get(
-        name, f"No preset and no file is named {name!r}; presets: tiny, small, mixed, wide"
+        name,
+        f"No preset and no file is named {name!r}; presets: tiny, small, mixed, wide, ecp5, xc7",
     )
     with pytest.raises(ConfigurationError, match=f"^{re.escape(wanted)}$"):
         load_config(name)

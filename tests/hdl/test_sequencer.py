@@ -104,7 +104,7 @@ def test_only_short_records_wait(hdl):
     """A record's sum follows the last one's by the multiplier's interval, and no later."""
     parameters = hdl.parameters(("int2", "int8"), group_sizes=(16,))
     interval = parameters.multiply_interval
-    assert interval == 3
+    assert interval == 4
     slices = Slices(parameters, 60, seed=5)
     cycles = _run(hdl, parameters, slices, 0.0, seed=6)
     expected, cycle, ended = [], 0, -interval
