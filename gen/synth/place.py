@@ -44,7 +44,7 @@ _STAGES = {
     "Routing": ("routing", 0.6),
 }
 
-# What nextpnr calls parts of a device; the others hold look-up tables.
+# What nextpnr calls parts of a device.
 _PACKED = {
     **dict.fromkeys(("TRELLIS_COMB", "ICESTORM_LC", "LUT4"), "luts"),
     **dict.fromkeys(("TRELLIS_FF", "DFF"), "ffs"),
