@@ -214,8 +214,10 @@ def test_an_unknown_preset(refused, command):
         (("generate", "-o"), "Option '-o' requires an argument"),
         (
             ("generate",),
-            "Name a preset (tiny, small, mixed, wide, ecp5, xc7) or a TOML file to generate; see "
-            "lutra",
+            (
+                "Name a preset (tiny, small, mixed, wide, ecp5, xc7) or a TOML file to generate; "
+                "see lutra"
+            ),
         ),
         (
             ("simulate", "tiny"),
