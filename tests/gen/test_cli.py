@@ -523,7 +523,9 @@ def test_ctrl_c(lutra, mini_file, monkeypatch):
 def test_ctrl_c_from_outside():
     words = ["simulate", "tiny", "--shape", "256x1024", "--group-size", "64", "--sim", "amaranth"]
     text = (
-        "import sys; from lutra.gen import cli\n"
+        "import signal, sys; from lutra.gen import cli\n"
+        # Whoever is started in the background of a script is told to ignore it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"sys.argv = ['lutra', *{words}]\n"
         "print('ready', flush=True); cli.main()"
     )
