@@ -143,7 +143,7 @@ _FAMILIES: dict[str, dict[str, dict[str, int]]] = {
 # Constants, pads and buffers of clocks: they take none of what is counted.
 _FREE = {
     *("GND", "VCC", "VLO", "VHI", "IBUF", "OBUF", "TBUF", "IOBUF", "BUFG", "BUFGCTRL", "GSR"),
-    *("SB_GB", "SB_IO", "SB_GB_IO", "TRELLIS_IO", "DCCA", "BB", "IB", "OB"),
+    *("SB_GB", "SB_IO", "SB_GB_IO", "TRELLIS_IO", "DCCA", "BB", "IB", "OB", "SGSR"),
     *("$scopeinfo",),
 }
 
