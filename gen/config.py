@@ -195,9 +195,6 @@ def load_config(name_or_path: str) -> EngineConfig:
         raise ConfigurationError(f"{path}: {error}") from error
 
 
-_DEFAULT_NUMERICS = Numerics()
-
-
 def _is_integer(value: Any) -> bool:
     return type(value) is int  # true and false are integers to Python
 
@@ -288,9 +285,11 @@ def _preset(
     name: str,
     stream: dict[str, Any],
     datapath: dict[str, Any],
-    numerics: Numerics = _DEFAULT_NUMERICS,
+    numerics: Numerics | None = None,
 ) -> EngineConfig:
-    parameters = EngineParameters(layout=StreamLayout(**stream), numerics=numerics, **datapath)
+    parameters = EngineParameters(
+        layout=StreamLayout(**stream), numerics=numerics or Numerics(), **datapath
+    )
     return EngineConfig(name=f"lutra_{name}", parameters=parameters)
 
 
