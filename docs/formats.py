@@ -6,7 +6,6 @@ from pathlib import Path
 from lutra.formats import (
     CATALOG,
     CODEBOOKS,
-    BinaryCodingFormat,
     Family,
     NumberFormat,
     Plane,
@@ -69,10 +68,13 @@ fingerprint](weight-stream.md#fingerprint).
 """
 
 _SIGNS = """\
-## Binary-coding formats
+## Formats with several scales
 
-Every bit of a code is a sign, +1 for 1 and -1 for 0, with a scale of its own. An offset is a plane
-whose truth table is all ones, with one more scale. All planes are bipolar, all coefficients 1.
+In binary-coding formats every bit of a code is a sign, +1 for 1 and -1 for 0, with a scale of its
+own. In affine ones the bits of a code share a scale, and what is added to all weights of the group
+is another. Free ones are codebooks of a group: each code has a scale, which is its entry, and a
+plane that tells where it stands. An offset is a plane whose truth table is all ones. Digits are -1
+and +1 for binary codings, 0 and 1 for the others.
 """
 
 
@@ -106,9 +108,9 @@ that some groups take the codebook.
 
 def page() -> str:
     """Return the page's text."""
-    members = [item for family in CATALOG.values() for item in family.members]
+    members = list(dict.fromkeys(item for family in CATALOG.values() for item in family.members))
     values = [item for item in members if isinstance(item, ValueFormat)]
-    signs = [item for item in members if isinstance(item, BinaryCodingFormat)]
+    signs = [item for item in members if item not in values]
     parts = [
         _HEADING,
         _FAMILIES,
@@ -163,9 +165,12 @@ def _stream_row(item: ValueFormat) -> Sequence[str] | None:
     return f"`{item.name}`", ", ".join(map(str, numbers))
 
 
-def _sign_row(item: BinaryCodingFormat) -> Sequence[str]:
-    planes = (f"scale {p.scale_index} · {_digit(p, item)}" for p in item.planes)
-    return f"`{item.name}`", ", ".join(planes), item.source
+def _sign_row(item: NumberFormat) -> Sequence[str]:
+    planes = (
+        f"scale {p.scale_index} · {f'{p.coefficient} · ' * (p.coefficient > 1)}{_digit(p, item)}"
+        for p in item.planes
+    )
+    return f"`{item.name}`", ", ".join(planes), getattr(item, "source", "")
 
 
 def _codebook_row(family: Family) -> Sequence[str]:
@@ -190,7 +195,25 @@ def _listed(values: Sequence[int]) -> str:
 
 
 def _planes(item: NumberFormat) -> str:
+    if len(item.planes) > 5 and item.code_width > 3 and _are_value_bits(item):
+        top = item.planes[-1].coefficient
+        if any(p.coefficient != 1 << i for i, p in enumerate(item.planes[:-1])):
+            raise ValueError(f"{item.name} leaves out bits of its values")
+        if _digit(item.planes[1], item) != "bit 1":  # plain integers are shown in full
+            return f"bit 0 … bit {len(item.planes) - 1} of the value, 1 … {top}"
     return ", ".join(f"{p.coefficient} · {_digit(p, item)}" for p in item.planes)
+
+
+def _are_value_bits(item: NumberFormat) -> bool:
+    """Whether planes are bits of the values in two's complement."""
+    return all(
+        plane.truth
+        == sum(
+            (value >> (abs(plane.coefficient).bit_length() - 1) & 1) << code
+            for code, value in enumerate(item.weight_table([1]).tolist())
+        )
+        for plane in item.planes
+    )
 
 
 def _digit(plane: Plane, item: NumberFormat) -> str:

@@ -2,10 +2,14 @@
 
 from dataclasses import dataclass
 
+from .affine_format import AffineFormat
 from .codebook import CODEBOOK_CODE_WIDTHS, CodebookSlot
+from .free_format import FreeFormat
+from .minifloat import MAX_EXPONENT_WIDTH, minifloat
 from .number_format import BinaryCodingFormat, NumberFormat, ValueFormat
+from .power_codebook import power_values
 
-__all__ = ["CATALOG", "CODEBOOKS", "Family", "family", "member"]
+__all__ = ["ALIASES", "CATALOG", "CODEBOOKS", "Family", "family", "member"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,20 @@ class Family:
 # Grid of E2M1 doubled, and of BitMoD's FP3; the code that would be -0 comes right after these.
 _FP4 = (0, 1, 2, 3, 4, 6, 8, 12)
 _FP3 = (0, 1, 2, 4)
+_FLINT4 = (0, 1, 2, 3, 4, 6, 8, 16)
+_BNB_FP4 = (0, 1, 128, 192, 64, 96, 32, 48)  # in the order of its codes
+_IQ4 = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+_NF4 = (
+    *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453),
+    *(-0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0),
+    *(0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224),
+    *(0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
+)
+
+_ANT = "Guo et al., ANT, MICRO 2022, as BitMoD's code lists its values"
+_POWER = "Yvinec et al., PowerQuant, ICLR 2023, and NUPES, 2023, with an exponent of 1/2"
+_QLORA = "Dettmers et al., QLoRA, NeurIPS 2023, as bitsandbytes lists its values"
+_RAZER = "Chen et al., RaZeR, 2025: E2M1 with a special value for -0"
 
 
 def _sign_magnitude(magnitudes: tuple[int, ...], special: int = 0) -> tuple[int, ...]:
@@ -72,18 +90,19 @@ def _bitmod(
     return Family(name, members, f"FP{code_width} with one special value a group, from {listed}")
 
 
+def _integer(width: int) -> ValueFormat:
+    half = 1 << (width - 1)
+    values = (*range(half), *range(-half, 0))
+    return ValueFormat(f"int{width}", width, values, source="two's complement", unused=(half,))
+
+
 def _plain(number_format: NumberFormat, summary: str) -> Family:
     return Family(number_format.name, (number_format,), summary)
 
 
 def _families():
     for width in range(2, 9):
-        half = 1 << (width - 1)
-        values = (*range(half), *range(-half, 0))
-        yield _plain(
-            ValueFormat(f"int{width}", width, values, source="two's complement", unused=(half,)),
-            f"{width}-bit integer, symmetric",
-        )
+        yield _plain(_integer(width), f"{width}-bit integer, symmetric")
         yield _plain(
             ValueFormat(
                 f"int{width}_asym",
@@ -105,18 +124,80 @@ def _families():
             BinaryCodingFormat(f"bcq{width}_asym", width, offset=True),
             f"{signs}, and an offset",
         )
+    for width in range(3, 9):
+        for exponent in range(min(width - 1, MAX_EXPONENT_WIDTH), 0, -1):
+            item = minifloat(exponent, width - 1 - exponent)
+            yield _plain(item, f"{width}-bit float, {_float_bits(item)}; no infinity, no NaN")
+    yield _bitmod(3, _FP3, 0, {3: (1, 2, -4, 1), 6: (-4, 2, 4, -1)})
+    bitmod4 = _bitmod(4, _FP4, 1, {5: (-1, 2, 4, 9, -17), 8: (-2, 3, -4, -8, 13)})
+    yield bitmod4
+    razer = [
+        ValueFormat(
+            f"razer4_{sign}2_5",
+            4,
+            _sign_magnitude(_FP4, 5 if sign == "p" else -5),
+            grid_exponent=-1,
+            source=_RAZER,
+        )
+        for sign in "pm"
+    ]
+    yield Family(
+        "razer4",
+        (*razer, *bitmod4.members),
+        "FP4 with one special value a group, from +2.5, -2.5, +5, -5, +8, -8",
+    )
+    flint = ValueFormat("flint4", 4, _sign_magnitude(_FLINT4), source=_ANT)
+    yield _plain(flint, "4-bit flint: floats at the ends, integers between")
+    yield Family(
+        "ant4",
+        (_integer(4), flint, minifloat(3, 0)),
+        "each group an integer, a flint or a power of two",
+    )
+    for width in (3, 4):
+        yield _plain(
+            ValueFormat(f"power{width}", width, power_values(width, 0.5), source=_POWER),
+            f"squares of {width - 1}-bit numbers with a sign",
+        )
     yield _plain(
         ValueFormat(
-            "float4_e2m1",
+            "nf4",
             4,
-            _sign_magnitude(_FP4),
-            grid_exponent=-1,
-            source="OCP Microscaling Formats 1.0, section 5.3.3",
+            tuple(round(127 * value) for value in _NF4),
+            source=f"{_QLORA}; steps of 1/127",
         ),
-        "4-bit float, 2 exponent bits, 1 mantissa bit; no infinity, no NaN",
+        "4-bit NormalFloat, quantiles of a normal distribution on a grid of 1/127",
     )
-    yield _bitmod(3, _FP3, 0, {3: (1, 2, -4, 1), 6: (-4, 2, 4, -1)})
-    yield _bitmod(4, _FP4, 1, {5: (-1, 2, 4, 9, -17), 8: (-2, 3, -4, -8, 13)})
+    yield _plain(
+        ValueFormat(
+            "float4_bnb", 4, _sign_magnitude(_BNB_FP4), source="bitsandbytes, FP4; steps of 1/192"
+        ),
+        "4-bit float of bitsandbytes: 0, 1/192, 1/6, 1/4, 1/3, 1/2, 2/3, 1",
+    )
+    yield _plain(
+        ValueFormat("iq4_nl", 4, _IQ4, source="ggml, table of IQ4_NL and IQ4_XS"),
+        "4-bit table of ggml's IQ4",
+    )
+    for width in range(2, 9):
+        yield _plain(
+            AffineFormat(f"int{width}_affine", width),
+            f"{width}-bit integer with a scale and an additive constant a group",
+        )
+    for width in (2, 3, 4):
+        yield _plain(
+            FreeFormat(f"free{width}", width),
+            f"codebook of {1 << width} entries that each group brings along",
+        )
+
+
+def _float_bits(item: ValueFormat) -> str:
+    """Say how the bits of a small float are split."""
+    exponent, mantissa = (int(part) for part in item.name.split("_e")[1].split("m"))
+    parts = (f"{exponent} exponent bit{'s' * (exponent > 1)}",)
+    if mantissa:
+        parts += (f"{mantissa} mantissa bit{'s' * (mantissa > 1)}",)
+    else:
+        parts += ("powers of two",)
+    return ", ".join(parts)
 
 
 CATALOG: dict[str, Family] = {entry.name: entry for entry in _families()}
@@ -134,6 +215,16 @@ CODEBOOKS: dict[str, Family] = {
 }
 """Families whose formats are slots: their values are known layer by layer."""
 
+ALIASES: dict[str, str] = {
+    "pot3": "float3_e2m0",
+    "pot4": "float4_e3m0",
+    "fp3": "float3_e2m0",
+    "fp4": "float4_e2m1",
+    "squares3": "power3",
+    "squares4": "power4",
+}
+"""Other names of families; what is written down has the family's own."""
+
 _MEMBERS = {item.name: item for entry in CATALOG.values() for item in entry.members}
 
 
@@ -146,6 +237,7 @@ def family(name: str) -> Family:
         If the catalogue has no such name; the sentence lists the names it has.
     """
     known = CATALOG | CODEBOOKS
+    name = ALIASES.get(name, name)
     if name not in known:
         raise ValueError(f"Unknown format {name!r}; known formats: {', '.join(known)}")
     return known[name]

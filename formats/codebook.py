@@ -85,7 +85,7 @@ class CodebookFormat(ValueFormat):
         return tuple(map(Plane, truths, _bit_weights(self.value_width)))
 
     @cached_property
-    def term_steps(self) -> tuple[TermStep, ...]:  # type: ignore[override]
+    def term_steps(self) -> tuple[TermStep, ...]:
         """Step ``t`` has the term ``t`` of every entry, largest first."""
         rows = [terms + (None,) * (self.term_count - len(terms)) for terms in self.terms]
         return tuple(map(TermStep, zip(*rows, strict=True)))
@@ -115,7 +115,7 @@ class CodebookSlot(NumberFormat):
         return tuple(Plane(0, weight) for weight in _bit_weights(self.value_width))
 
     @cached_property
-    def term_steps(self) -> tuple[TermStep, ...]:  # type: ignore[override]
+    def term_steps(self) -> tuple[TermStep, ...]:
         """As many steps as terms are kept, each of any power of two that an entry may need."""
         return (_SlotStep((), top=self.value_width - 1),) * self.term_count
 

@@ -10,7 +10,7 @@ from functools import cached_property
 
 from .catalog import family
 from .codebook import MAX_VALUE_WIDTH, CodebookFormat, CodebookSlot
-from .number_format import NumberFormat
+from .number_format import MAX_SCALE_WIDTH, NumberFormat
 
 __all__ = [
     "CRC_WIDTH",
@@ -96,7 +96,7 @@ class StreamLayout:
         Group sizes accepted beside whole rows; multiples of ``width`` that divide a tile or are
         multiples of one.
     scale_width : int
-        Magnitude bits of a group scale, 1 to 16.
+        Magnitude bits of a group scale, 1 to 31.
     output_lanes : int
         Outputs in one beat of the output stream; divides ``lanes``. Rows that leave in one beat are
         dealt to lanes that differ modulo this.
@@ -139,7 +139,7 @@ class StreamLayout:
             ("lanes", self.lanes, 1, 256),
             ("width", self.width, 8, 512),
             ("tile_slices", self.tile_slices, 1, 256),
-            ("scale_width", self.scale_width, 1, 16),
+            ("scale_width", self.scale_width, 1, MAX_SCALE_WIDTH),
             ("output_lanes", self.output_lanes, 1, 256),
             ("ahead", self.ahead, 2, 1024),
             ("codebook_width", self.codebook_width, 2, MAX_VALUE_WIDTH),

@@ -6,11 +6,14 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from .planes import find_planes
+from .planes import bit_truth, find_planes
 from .stream_codes import assign_stream_codes
-from .terms import Term, TermStep, find_term_steps, signed_power_terms
+from .terms import Term, TermStep, find_term_steps, power_term, signed_power_terms
 
-__all__ = ["BinaryCodingFormat", "NumberFormat", "Plane", "ValueFormat"]
+__all__ = ["MAX_SCALE_WIDTH", "BinaryCodingFormat", "NumberFormat", "Plane", "ValueFormat"]
+
+MAX_SCALE_WIDTH = 31
+"""Most magnitude bits of a group scale, which is an int32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class Plane:
 
 @dataclass(frozen=True)
 class NumberFormat:
-    """What every engine needs to know of a format; see the two kinds below.
+    """What every engine needs to know of a format; see the kinds below and beside this file.
 
     A weight is ``sum_p scales[p.scale_index] * p.coefficient * digit_p(code)``, less
     ``scales[0] * value(zero)`` where the format has a zero-point.
@@ -78,14 +81,18 @@ class NumberFormat:
         """Rearrange a truth table over codes into one over these numbers."""
         return sum((truth >> code & 1) << new for code, new in enumerate(self.stream_codes))
 
-    @property
+    @cached_property
     def term_steps(self) -> tuple[TermStep, ...]:
         """Signed powers of two of every code, in the order in which an engine takes them.
 
         Times their scales they add up to a code's weight; in formats with a zero-point up to a
-        constant, which the zero-point's own terms take off again.
+        constant, which the zero-point's own terms take off again. Here one step for each plane,
+        whose coefficients must be powers of two.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define term_steps")
+        return tuple(
+            TermStep(tuple(map(power_term, self._plane_values()[index])), plane.scale_index)
+            for index, plane in enumerate(self.planes)
+        )
 
     @property
     def step_count(self) -> int:
@@ -105,12 +112,10 @@ class NumberFormat:
     @property
     def peak(self) -> int:
         """Largest magnitude of a weight on the grid when every scale is 1."""
-        values = self._plane_values().sum(axis=0)
+        values = self.weight_table(np.eye(self.scale_count, dtype=np.int64))
         if self.has_zero_point:
             return int(values.max() - values.min())
-        if self.scale_count > 1:  # scales have signs of their own: digits may all add up
-            return int(np.abs(self._plane_values()).max(axis=1).sum())
-        return int(np.abs(values).max())
+        return int(np.abs(values).sum(axis=0).max())  # scales have signs of their own
 
     def weight_table(self, scales: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Return the integer weight of every code for given scales, before any zero-point.
@@ -203,7 +208,7 @@ class ValueFormat(NumberFormat):
         return tuple(signed_power_terms(value) for value in self.values)
 
     @cached_property
-    def term_steps(self) -> tuple[TermStep, ...]:  # type: ignore[override]
+    def term_steps(self) -> tuple[TermStep, ...]:
         """Fewest steps, of the values themselves or, beside a zero-point, of centred ones."""
         steps = find_term_steps(self.values)
         if not self.zero_point:
@@ -239,23 +244,11 @@ class BinaryCodingFormat(NumberFormat):
     @cached_property
     def planes(self) -> tuple[Plane, ...]:  # type: ignore[override]
         """One bipolar plane a code bit; the offset is a plane whose digit is always 1."""
-        code_count = 1 << self.code_width
-        planes = []
-        for bit in range(self.code_width):
-            truth = sum((code >> bit & 1) << code for code in range(code_count))
-            planes.append(Plane(truth, 1, bipolar=True, scale_index=bit))
+        planes = [
+            Plane(bit_truth(bit, self.code_width), 1, bipolar=True, scale_index=bit)
+            for bit in range(self.code_width)
+        ]
         if self.offset:
-            always = (1 << code_count) - 1
+            always = (1 << (1 << self.code_width)) - 1
             planes.append(Plane(always, 1, bipolar=True, scale_index=self.code_width))
         return tuple(planes)
-
-    @cached_property
-    def term_steps(self) -> tuple[TermStep, ...]:  # type: ignore[override]
-        """One step a plane, -1 or +1."""
-        return tuple(
-            TermStep(
-                tuple(Term(int(digit), 0) for digit in plane.digits(self.code_width)),
-                plane.scale_index,
-            )
-            for plane in self.planes
-        )

@@ -167,6 +167,11 @@ class _Packer:
                 f"A layer of {matrix.rows} x {matrix.columns} is larger than the configuration's "
                 f"limit of {layout.max_rows} x {layout.max_columns}"
             )
+        if matrix.outliers is not None:
+            raise ValueError(
+                f"Engines have no path for the {len(matrix.outliers.values)} outliers of a layer; "
+                f"the golden model and PyTorch compute it"
+            )
         limit = (1 << layout.scale_width) - 1
         largest = int(np.abs(matrix.scales).max())
         if largest > limit:

@@ -5,12 +5,20 @@ from functools import cache
 from itertools import combinations_with_replacement
 from math import comb
 
-__all__ = ["find_planes"]
+__all__ = ["bit_truth", "find_planes"]
 
 # Beyond this many sets of all coefficients but the last, the exhaustive search of one length is
 # not attempted and the next length is tried. Tables of up to 16 values whose span is at most 50
 # grid steps are searched in full.
 _SEARCH_LIMIT = 200_000
+
+# Lists longer than this are not tried one by one: a table that needs more has a plane for each bit.
+_LONGEST = 12
+
+
+def bit_truth(bit: int, code_width: int) -> int:
+    """Return the truth table of a bit of the code itself."""
+    return sum((code >> bit & 1) << code for code in range(1 << code_width))
 
 
 @cache
@@ -24,7 +32,8 @@ def find_planes(values: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
     Power-of-two sets (unsigned, two's complement and its mirror image) are tried first at each
     length, so that plain integers keep their own code bits as planes; then every multiset of
     coefficients up to the span of the values, completed by one that may be larger. The first hit
-    in that order is taken: the result is a pure function of the table.
+    in that order is taken: the result is a pure function of the table. Tables that need more than
+    a dozen planes, as those of floats of wide range do, have one for each bit of their values.
 
     Parameters
     ----------
@@ -38,7 +47,7 @@ def find_planes(values: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
     """
     wanted = frozenset(values)
     length = max(len(wanted | {0}) - 1, 1).bit_length()
-    while True:
+    while length <= _LONGEST:
         for coefficients in _candidates(length, wanted):
             subsets = _subset_of_each_sum(coefficients)
             if wanted <= subsets.keys():
@@ -47,6 +56,21 @@ def find_planes(values: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
                     for plane, coefficient in enumerate(coefficients)
                 )
         length += 1
+    return _bit_planes(values)
+
+
+def _bit_planes(values: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """Return the bits of the values in two's complement, without those that are 0 in all."""
+    width = max((value if value >= 0 else ~value).bit_length() for value in values)
+    is_signed = min(values) < 0
+    planes = [
+        (
+            -(1 << bit) if bit == width else 1 << bit,
+            sum((value >> bit & 1) << code for code, value in enumerate(values)),
+        )
+        for bit in range(width + is_signed)
+    ]
+    return tuple(plane for plane in planes if plane[1])
 
 
 def _candidates(length: int, wanted: frozenset[int]) -> Iterator[Sequence[int]]:

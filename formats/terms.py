@@ -5,7 +5,7 @@ from functools import cache
 from itertools import combinations_with_replacement, product
 from math import comb
 
-__all__ = ["Term", "TermStep", "find_term_steps", "signed_power_terms"]
+__all__ = ["Term", "TermStep", "find_term_steps", "power_term", "signed_power_terms"]
 
 # Beyond this many sums the search for a narrower shifter is given up.
 _SEARCH_LIMIT = 1_000_000
@@ -125,7 +125,7 @@ def _booth_steps(values: tuple[int, ...]) -> tuple[TermStep, ...]:
     steps = []
     for exponent in range(0, width, 2):
         digits = [_booth_digit((value << 1) >> exponent & 7) for value in values]
-        steps.append(TermStep(tuple(_term(digit << exponent) for digit in digits)))
+        steps.append(TermStep(tuple(power_term(digit << exponent) for digit in digits)))
     return tuple(steps)
 
 
@@ -134,8 +134,9 @@ def _booth_digit(bits: int) -> int:
     return (bits & 1) + (bits >> 1 & 1) - (bits >> 2 << 1)
 
 
-def _term(value: int) -> Term | None:
-    return Term(1 if value > 0 else -1, abs(value).bit_length() - 1) if value else None
+def power_term(value: int) -> Term | None:
+    """Return a signed power of two as a term, and nothing for 0."""
+    return Term(1 if value > 0 else -1, abs(int(value)).bit_length() - 1) if value else None
 
 
 def _narrow_steps(values: tuple[int, ...], count: int) -> tuple[TermStep, ...]:

@@ -7,7 +7,6 @@ import click
 from ..formats import (
     CATALOG,
     CODEBOOKS,
-    BinaryCodingFormat,
     CodebookSlot,
     NumberFormat,
     ValueFormat,
@@ -89,8 +88,8 @@ def _describe(item: NumberFormat) -> dict[str, Any]:
         described["grid"] = 2.0**item.grid_exponent
         described["values"] = list(item.values)
         described["terms"] = [[term.value for term in terms] for terms in item.terms]
-    if isinstance(item, ValueFormat | BinaryCodingFormat):
-        described["source"] = item.source
+    if not isinstance(item, CodebookSlot):
+        described["source"] = getattr(item, "source", "")
     return described
 
 

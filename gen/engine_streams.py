@@ -44,7 +44,7 @@ class EngineStreams:
     ) -> None:
         self._interface = config.interface
         self._rows, self._count = matrix.rows, len(x)
-        self.x = self._interface.activations(x)
+        self.x = self._interface.activations(matrix.arrange(x))
         self.w = self._interface.weights(packed or config.parameters.pack(matrix))
         self.passes = self._interface.passes(len(x))
         tokens = self.passes * self._interface.tokens

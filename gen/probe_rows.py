@@ -255,6 +255,7 @@ def _rows(matrix: QuantizedMatrix, which: slice) -> QuantizedMatrix:
         zeros=matrix.zeros[which],
         row_scales=matrix.row_scales[which],
         bias=None,
+        outliers=None,  # engines have none: there is nothing to find
     )
 
 

@@ -46,6 +46,7 @@ class Computation:
         self, matrix: QuantizedMatrix, numerics: Numerics, device: torch.device | str = "cpu"
     ):
         device = torch.device(device)
+        self._matrix = matrix
         self.numerics = numerics
         self.fallback_reason = why_not_fast(matrix, device)
         derive = PackedWeights.dense if self.fallback_reason else PackedWeights.words
@@ -72,7 +73,7 @@ class Computation:
         :exc:`ValueError`
             If the activations are not of that type and shape, or not finite with ``int`` output.
         """
-        tokens = from_numpy(x).to(self._device)
+        tokens = from_numpy(self._matrix.arrange(x)).to(self._device)
         if self.numerics.output == "int":
             total, exponent, _ = sums(tokens, self._weights, self.numerics)
             return to_numpy(total), to_numpy(exponent)

@@ -23,7 +23,7 @@ from .rounding import narrow, narrow_to_odd
 __all__ = ["Linear"]
 
 # Attributes that are made of the matrix and the bias for a device.
-_DERIVED = ("packed", "fallback_reason", "_bias")
+_DERIVED = ("packed", "fallback_reason", "_bias", "_column_order")
 
 
 class Linear(nn.Module):
@@ -101,6 +101,8 @@ class Linear(nn.Module):
         self.packed = packed.to(device)
         bias = self._host_bias
         self._bias = None if bias is None else torch.from_numpy(bias.copy()).to(device)
+        order = self.matrix.column_order
+        self._column_order = None if order is None else torch.from_numpy(order.copy()).to(device)
         # What functions given to _apply are tried on, to learn the device that they move to.
         self._probe = torch.empty(0, device=device)
 
@@ -180,6 +182,8 @@ class Linear(nn.Module):
                 f"not shape {tuple(x.shape)}"
             )
         tokens = x.reshape(-1, self.in_features)
+        if self._column_order is not None:
+            tokens = tokens[:, self._column_order]
         if self.cast and self.numerics.is_float and tokens.is_floating_point():
             if tokens.dtype == torch.float64:  # torch would round it to float32 on the way
                 single = self.numerics.activation == "float32"

@@ -238,7 +238,7 @@ def _take_buckets(
     return found
 
 
-def _row_sum(weights: npt.NDArray[np.int32]) -> int:
+def _row_sum(weights: npt.NDArray[np.signedinteger]) -> int:
     largest = max(int(np.abs(row.astype(np.int64)).sum()) for row in weights)
     if 2 * largest > FLOAT64_PEAK:
         raise ValueError(

@@ -15,11 +15,16 @@ __all__ = ["pack_groups", "why_not_packed"]
 
 _TABLE_BYTES = 16
 _SHORT_GROUPS = (4, 8, 16)  # that share a chunk
+_SCALE_WIDTH = 16
 _VALUE_PEAK = 4095  # so that a scale times a constant of the codes stays far within an int32
 
 
 def why_not_packed(matrix: QuantizedMatrix) -> str:
     """Return why kernels cannot read a matrix, or nothing if they can."""
+    if matrix.outliers is not None:
+        return "it has outliers"
+    if matrix.scale_width > _SCALE_WIDTH:
+        return f"its scales have {matrix.scale_width} bits, over {_SCALE_WIDTH}"
     for item in matrix.members:
         if isinstance(item, BinaryCodingFormat):
             continue

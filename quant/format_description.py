@@ -4,14 +4,19 @@ from typing import Any
 
 from ..formats import (
     CODEBOOKS,
+    AffineFormat,
     BinaryCodingFormat,
     CodebookFormat,
+    FreeFormat,
     NumberFormat,
     ValueFormat,
     member,
 )
 
 __all__ = ["describe_format", "parse_format"]
+
+# Kinds that a code width says all about.
+_PLAIN: dict[str, type[AffineFormat | FreeFormat]] = {"affine": AffineFormat, "free": FreeFormat}
 
 
 def describe_format(item: NumberFormat) -> dict[str, Any]:
@@ -32,7 +37,10 @@ def describe_format(item: NumberFormat) -> dict[str, Any]:
             "code_width": item.code_width,
             "offset": item.offset,
         }
-    raise ValueError(f"Format {item.name!r} must be a value or a binary-coding format")
+    for kind, plain in _PLAIN.items():
+        if isinstance(item, plain):
+            return {"name": item.name, "kind": kind, "code_width": item.code_width}
+    raise ValueError(f"Format {item.name!r} must be one of a kind that model files know")
 
 
 def parse_format(description: dict[str, Any]) -> NumberFormat:
@@ -52,7 +60,7 @@ def parse_format(description: dict[str, Any]) -> NumberFormat:
             return known
     except (KeyError, TypeError, ValueError):
         pass  # a format of the file's own, or an error to be told below
-    kinds = {"values": ValueFormat, "signs": BinaryCodingFormat}
+    kinds = {"values": ValueFormat, "signs": BinaryCodingFormat, **_PLAIN}
     try:
         fields = dict(description)
         kind = kinds[fields.pop("kind")]

@@ -3,11 +3,19 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..formats import BinaryCodingFormat, Family, NumberFormat, QuantizedMatrix, ValueFormat
+from ..formats import (
+    AffineFormat,
+    BinaryCodingFormat,
+    Family,
+    NumberFormat,
+    QuantizedMatrix,
+    ValueFormat,
+)
 from .absmax import absmax, absmax_search
 from .alternating import alternating, alternating_search
 from .greedy import greedy, greedy_search
 from .groups import GroupSearch
+from .minmax import minmax, minmax_search
 from .mse import mse, mse_search
 
 __all__ = ["METHODS", "Method", "method_for"]
@@ -71,6 +79,13 @@ METHODS: dict[str, Method] = {
             BinaryCodingFormat,
             "fit scales and signs in turns",
         ),
+        Method(
+            "minmax",
+            minmax,
+            minmax_search,
+            AffineFormat,
+            "codes spread from the least to the greatest weight",
+        ),
         Method("greedy", greedy, greedy_search, BinaryCodingFormat, "one plane after another"),
     )
 }
@@ -86,6 +101,8 @@ def method_for(family: Family, name: str | None = None) -> Method:
         do.
     """
     serving = [method for method in METHODS.values() if method.serves(family)]
+    if not serving:
+        raise ValueError(f"There is no method that quantises to format {family.name!r}")
     if name is None:
         return serving[0]
     listed = ", ".join(method.name for method in serving)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ..formats import QuantizedMatrix
+from ..formats import Outliers, QuantizedMatrix
 from .file_error import FileError
 from .layer_record import LayerRecord
 from .model_writer import MODEL_VERSION
@@ -20,7 +20,8 @@ from .tensor_file import TensorFile
 __all__ = ["ModelFile"]
 
 _T = TypeVar("_T")
-_WEIGHT_TENSORS = ("codes", "format_ids", "scales", "zeros", "row_scales")
+_OUTLIERS = ("outliers.row_pointers", "outliers.columns", "outliers.values")
+_WEIGHT_TENSORS = ("codes", "format_ids", "scales", "zeros", "row_scales", *_OUTLIERS)
 
 
 class ModelFile:
@@ -91,6 +92,9 @@ class ModelFile:
         bias = None
         if f"{name}.bias" in self._file.entries:
             bias = self._tensor(name, "bias", np.float32, (record.rows,))
+        order = None
+        if f"{name}.column_order" in self._file.entries:
+            order = self._tensor(name, "column_order", np.int32, (record.columns,))
         try:
             return QuantizedMatrix(
                 members=record.members,
@@ -104,6 +108,8 @@ class ModelFile:
                 row_scales=self._tensor(name, "row_scales", np.float32, (record.rows,)),
                 scale_width=record.scale_width,
                 bias=bias,
+                column_order=order,
+                outliers=self._outliers(name, record.rows),
             )
         except FileError:
             raise
@@ -194,6 +200,20 @@ class ModelFile:
                 f"{shape}, not {array.dtype} of shape {array.shape}"
             )
         return array
+
+    def _outliers(self, layer: str, rows: int) -> Outliers | None:
+        entries = [self._file.entries.get(f"{layer}.{tensor}") for tensor in _OUTLIERS]
+        if not any(entries):
+            return None
+        count = next((entry.shape[:1] for entry in entries[1:] if entry is not None), (0,))
+        shapes = ((rows + 1,), count, count)
+        dtypes = (np.int64, np.int32, np.int64)
+        return Outliers(
+            *(
+                self._tensor(layer, tensor, dtype, shape)
+                for tensor, dtype, shape in zip(_OUTLIERS, dtypes, shapes, strict=True)
+            )
+        )
 
     def _group_bytes(self, layer: str, tensor: str, stored: bool) -> npt.NDArray[np.uint8]:
         """Read one byte a group; zeros where the layer does not store them."""

@@ -30,9 +30,13 @@ _LAYOUT = (
     "w = scales[n, g, 0] * (values[c] - values[zeros[n, g]]). "
     "If f is of kind signs: w is the sum over the bits i of c of scales[n, g, i] where the bit is "
     "1 and -scales[n, g, i] where it is 0, and where f has offset, plus scales[n, g, f.code_width]."
-    " W[n, k] = row_scales[n] * w. lutra_sha256 is the SHA-256 of all bytes after the header."
+    " If f is of kind affine: w = scales[n, g, 0] * c + scales[n, g, 1]. If f is of kind free: "
+    "w = scales[n, g, c]. Where there are outliers, those of row n are entries row_pointers[n] to "
+    "row_pointers[n + 1] - 1: their values are added to w at their columns. "
+    "W[n, k'] = row_scales[n] * w with k' = column_order[k], or k where there is no column_order. "
+    "lutra_sha256 is the SHA-256 of all bytes after the header."
 )
-_NAMES = {"float32": "F32", "int32": "I32", "int16": "I16", "uint8": "U8"}
+_NAMES = {"float32": "F32", "int64": "I64", "int32": "I32", "int16": "I16", "uint8": "U8"}
 _PIECE_BYTES = 1 << 22
 _ALIGNMENT = 8
 
@@ -55,10 +59,12 @@ class ModelWriter:
 
     Tensors of a layer (N rows, K columns, G groups a row, C scales a group): ``.codes`` uint8
     (N, ceil(K * code_width / 8)), ``.format_ids`` uint8 (N, G) where there are several formats,
-    ``.scales`` int16 (N, G, C), int32 for a scale width of 16, ``.zeros`` uint8 (N, G) where some
-    format has a zero-point, ``.row_scales`` float32 (N,), ``.bias`` float32 (N,) where there is
-    one. The metadata hold ``lutra_model_version``, ``lutra_recipe``, ``lutra_layers``,
-    ``lutra_sha256``, ``lutra_allocations`` where there are any and, for people, ``lutra_layout``.
+    ``.scales`` int16 (N, G, C), int32 for a scale width of 16 or more, ``.zeros`` uint8 (N, G)
+    where some format has a zero-point, ``.row_scales`` float32 (N,); where there is such a thing,
+    ``.bias`` float32 (N,), ``.column_order`` int32 (K,), ``.outliers.row_pointers`` int64 (N + 1,),
+    ``.outliers.columns`` int32 (E,) and ``.outliers.values`` int64 (E,). The metadata hold
+    ``lutra_model_version``, ``lutra_recipe``, ``lutra_layers``, ``lutra_sha256``,
+    ``lutra_allocations`` where there are any and, for people, ``lutra_layout``.
 
     Parameters
     ----------
@@ -138,6 +144,12 @@ class ModelWriter:
         self._append(f"{name}.row_scales", matrix.row_scales)
         if matrix.bias is not None:
             self._append(f"{name}.bias", matrix.bias)
+        if matrix.column_order is not None:
+            self._append(f"{name}.column_order", matrix.column_order)
+        if matrix.outliers is not None:
+            self._append(f"{name}.outliers.row_pointers", matrix.outliers.row_pointers)
+            self._append(f"{name}.outliers.columns", matrix.outliers.columns)
+            self._append(f"{name}.outliers.values", matrix.outliers.values)
         self._records[name] = record
 
     def _append(self, name: str, array: npt.NDArray) -> None:

@@ -15,7 +15,15 @@ from .file_error import FileError
 __all__ = ["TensorFile"]
 
 # Element types that Lutra reads; bfloat16 comes as its bits.
-_TYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "I32": "<i4", "I16": "<i2", "U8": "u1"}
+_TYPES = {
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "U8": "u1",
+}
 _LENGTH_BYTES = 8  # of the header, before the header
 _PIECE_BYTES = 1 << 22
 
@@ -99,8 +107,8 @@ class TensorFile:
         Returns
         -------
         array
-            float32, float16, int32, int16 or uint8 of the tensor's shape; uint16, the bits, for
-            bfloat16.
+            float32, float16, int64, int32, int16 or uint8 of the tensor's shape; uint16, the bits,
+            for bfloat16.
 
         Raises
         ------

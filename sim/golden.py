@@ -71,7 +71,7 @@ class GoldenModel:
             raise ValueError(
                 f"Activations must have {self.matrix.columns} elements a token, not {x.shape[1]}"
             )
-        tokens = align(x, self.numerics, nonfinite=nonfinite)
+        tokens = align(self.matrix.arrange(x), self.numerics, nonfinite=nonfinite)
         return self._product(tokens.X), tokens.exponent, tokens.nonfinite
 
     def run(self, x: npt.NDArray, *, nonfinite: Nonfinite = "raise") -> Any:
