@@ -12,10 +12,18 @@ FORMATS = [
 
 
 def probes(item):
-    """Every quarter step around the values, and the float32 numbers beside each midpoint."""
+    """Every quarter step around the values, and the float32 numbers beside each midpoint.
+
+    Of values that lie far apart, only the quarters around them and their midpoints.
+    """
     low, high = min(item.values) - 3, max(item.values) + 3
-    quarters = np.arange(4 * low, 4 * high + 1, dtype=np.float32) / np.float32(4)
-    halves = quarters[::2]
+    if high - low <= 4096:
+        quarters = np.arange(4 * low, 4 * high + 1, dtype=np.float32) / np.float32(4)
+    else:
+        ordered = np.unique(item.values).astype(np.float64)
+        centres = np.concatenate([ordered, (ordered[1:] + ordered[:-1]) / 2])
+        quarters = (centres[:, None] + np.arange(-4, 5) / 4).astype(np.float32).ravel()
+    halves = quarters[np.float32(2) * quarters == np.rint(np.float32(2) * quarters)]
     return np.concatenate([
         quarters,
         np.nextafter(halves, np.float32(np.inf)),
