@@ -1,6 +1,7 @@
 """Number formats and the packed weight stream: what the bits mean. NumPy only."""
 
 from .affine_format import AffineFormat
+from .block_format import BLOCK_FORMATS, BlockFormat
 from .catalog import ALIASES, CATALOG, CODEBOOKS, Family, family, member
 from .codebook import CodebookFormat, CodebookSlot
 from .floats import FLOATS, FloatType, round_to_bfloat16, widen_bfloat16
@@ -19,12 +20,14 @@ from .terms import Term, TermStep, find_term_steps, signed_power_terms
 __all__ = [
     "ACTIVATIONS",
     "ALIASES",
+    "BLOCK_FORMATS",
     "CATALOG",
     "CODEBOOKS",
     "FLOATS",
     "OUTPUTS",
     "AffineFormat",
     "BinaryCodingFormat",
+    "BlockFormat",
     "CodebookFormat",
     "CodebookSlot",
     "Family",

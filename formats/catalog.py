@@ -1,6 +1,6 @@
 """The catalogue: every number format that Lutra knows, by name."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .affine_format import AffineFormat
 from .codebook import CODEBOOK_CODE_WIDTHS, CodebookSlot
@@ -128,6 +128,18 @@ def _families():
         for exponent in range(min(width - 1, MAX_EXPONENT_WIDTH), 0, -1):
             item = minifloat(exponent, width - 1 - exponent)
             yield _plain(item, f"{width}-bit float, {_float_bits(item)}; no infinity, no NaN")
+    yield _plain(
+        replace(minifloat(4, 3), name="float8_e4m3fn", unused=(0x7F, 0xFF)),
+        "8-bit float E4M3 whose codes of NaN are not produced",
+    )
+    yield _plain(
+        replace(
+            minifloat(5, 2),
+            name="float8_e5m2_ieee",
+            unused=(*range(0x7C, 0x80), *range(0xFC, 0x100)),
+        ),
+        "8-bit float E5M2 whose codes of infinity and NaN are not produced",
+    )
     yield _bitmod(3, _FP3, 0, {3: (1, 2, -4, 1), 6: (-4, 2, 4, -1)})
     bitmod4 = _bitmod(4, _FP4, 1, {5: (-1, 2, 4, 9, -17), 8: (-2, 3, -4, -8, 13)})
     yield bitmod4

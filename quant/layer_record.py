@@ -3,8 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from ..formats import CATALOG, CodebookFormat, NumberFormat, QuantizedMatrix
 from .format_description import describe_format, parse_format
+from .packing import pack_codes, packed_bytes, unpack_codes
+from .trits import DIGIT_CODES, pack_trits, trit_bytes, unpack_trits
 
 __all__ = ["LayerRecord"]
 
@@ -28,6 +33,9 @@ class LayerRecord:
         Magnitude bits of a group scale.
     code_width : int
         Bits of one packed code: that of the widest member.
+    packing : str
+        ``bits``, as :func:`pack_codes`, or ``trits``, as :func:`pack_trits`: five to a byte, where
+        all codes are those of :data:`DIGIT_CODES`.
     """
 
     format: str
@@ -37,6 +45,7 @@ class LayerRecord:
     columns: int
     scale_width: int
     code_width: int
+    packing: str = "bits"
 
     @classmethod
     def of(cls, matrix: QuantizedMatrix) -> "LayerRecord":
@@ -52,7 +61,33 @@ class LayerRecord:
             columns=matrix.columns,
             scale_width=matrix.scale_width,
             code_width=max(item.code_width for item in matrix.members),
+            packing="trits" if _is_ternary(matrix) else "bits",
         )
+
+    def pack(self, codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Pack codes of shape (N, K) along each row."""
+        if self.packing == "trits":
+            return pack_trits(codes)
+        return pack_codes(codes, self.code_width)
+
+    def unpack(self, packed: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Undo :meth:`pack`.
+
+        Raises
+        ------
+        :exc:`ValueError`
+            If the bytes are none that it makes.
+        """
+        if self.packing == "trits":
+            return unpack_trits(packed, self.columns)
+        return unpack_codes(packed, self.columns, self.code_width)
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of one packed row."""
+        if self.packing == "trits":
+            return trit_bytes(self.columns)
+        return packed_bytes(self.columns, self.code_width)
 
     @property
     def groups(self) -> int:
@@ -73,6 +108,8 @@ class LayerRecord:
         """Return a JSON object."""
         fields = dict(self.__dict__)
         fields["members"] = [describe_format(item) for item in self.members]
+        if self.packing == "bits":  # as it was before there was a choice
+            del fields["packing"]
         return fields
 
     @classmethod
@@ -97,9 +134,18 @@ class LayerRecord:
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise ValueError(f"{name} must be a positive integer, not {value!r}")
+        if self.packing not in ("bits", "trits"):
+            raise ValueError(f"packing must be 'bits' or 'trits', not {self.packing!r}")
         if not self.members:
             raise ValueError("A layer must have at least one format")
         if not max(item.code_width for item in self.members) <= self.code_width <= 8:
             raise ValueError(
                 f"code_width must hold every code in at most 8 bits, not {self.code_width}"
             )
+
+
+def _is_ternary(matrix: QuantizedMatrix) -> bool:
+    """Whether two bits a code would hold three kinds of codes only."""
+    if max(item.code_width for item in matrix.members) != 2:
+        return False
+    return bool(np.isin(matrix.codes, DIGIT_CODES).all())

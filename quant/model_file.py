@@ -13,7 +13,6 @@ from ..formats import Outliers, QuantizedMatrix
 from .file_error import FileError
 from .layer_record import LayerRecord
 from .model_writer import MODEL_VERSION
-from .packing import packed_bytes, unpack_codes
 from .parse_recipe import parse_recipe
 from .tensor_file import TensorFile
 
@@ -86,7 +85,7 @@ class ModelFile:
         """
         record = self.record(name)
         groups = (record.rows, record.groups)
-        packed = (record.rows, packed_bytes(record.columns, record.code_width))
+        packed = (record.rows, record.packed_bytes)
         scale_type = np.int16 if record.scale_width < 16 else np.int32
         scales = self._tensor(name, "scales", scale_type, (*groups, record.scale_count))
         bias = None
@@ -99,9 +98,7 @@ class ModelFile:
             return QuantizedMatrix(
                 members=record.members,
                 group_size=record.group_size,
-                codes=unpack_codes(
-                    self._tensor(name, "codes", np.uint8, packed), record.columns, record.code_width
-                ),
+                codes=record.unpack(self._tensor(name, "codes", np.uint8, packed)),
                 format_ids=self._group_bytes(name, "format_ids", len(record.members) > 1),
                 scales=scales.astype(np.int32),
                 zeros=self._group_bytes(name, "zeros", record.has_zeros),

@@ -15,7 +15,6 @@ import numpy.typing as npt
 from ..formats import QuantizedMatrix
 from .file_error import FileError
 from .layer_record import LayerRecord
-from .packing import pack_codes
 from .parse_recipe import AnyRecipe
 
 __all__ = ["MODEL_VERSION", "ModelWriter"]
@@ -25,7 +24,8 @@ MODEL_VERSION = 1
 _LAYOUT = (
     "Weight W[n, k] of a layer: g = k // group_size; f = members[format_ids[n, g]], members[0] "
     "where there are no format_ids; c = bits k * code_width to (k + 1) * code_width - 1 of row n "
-    "of codes, where bit i is bit i % 8 of byte i // 8. "
+    "of codes, where bit i is bit i % 8 of byte i // 8; where packing is trits, c = (0, 1, 3)[t] "
+    "with t = byte k // 5 of row n // 3 ** (k % 5) % 3. "
     "If f is of kind values: w = scales[n, g, 0] * values[c], and where f has zero_point, "
     "w = scales[n, g, 0] * (values[c] - values[zeros[n, g]]). "
     "If f is of kind signs: w is the sum over the bits i of c of scales[n, g, i] where the bit is "
@@ -58,13 +58,14 @@ class ModelWriter:
     an exception, whatever was at the target is still there, and nothing else.
 
     Tensors of a layer (N rows, K columns, G groups a row, C scales a group): ``.codes`` uint8
-    (N, ceil(K * code_width / 8)), ``.format_ids`` uint8 (N, G) where there are several formats,
-    ``.scales`` int16 (N, G, C), int32 for a scale width of 16 or more, ``.zeros`` uint8 (N, G)
-    where some format has a zero-point, ``.row_scales`` float32 (N,); where there is such a thing,
-    ``.bias`` float32 (N,), ``.column_order`` int32 (K,), ``.outliers.row_pointers`` int64 (N + 1,),
-    ``.outliers.columns`` int32 (E,) and ``.outliers.values`` int64 (E,). The metadata hold
-    ``lutra_model_version``, ``lutra_recipe``, ``lutra_layers``, ``lutra_sha256``,
-    ``lutra_allocations`` where there are any and, for people, ``lutra_layout``.
+    (N, ceil(K * code_width / 8)), or (N, ceil(K / 5)) for ternary codes, ``.format_ids`` uint8
+    (N, G) where there are several formats, ``.scales`` int16 (N, G, C), int32 for a scale width of
+    16 or more, ``.zeros`` uint8 (N, G) where some format has a zero-point, ``.row_scales`` float32
+    (N,); where there is such a thing, ``.bias`` float32 (N,), ``.column_order`` int32 (K,),
+    ``.outliers.row_pointers`` int64 (N + 1,), ``.outliers.columns`` int32 (E,) and
+    ``.outliers.values`` int64 (E,). The metadata hold ``lutra_model_version``, ``lutra_recipe``,
+    ``lutra_layers``, ``lutra_sha256``, ``lutra_allocations`` where there are any and, for people,
+    ``lutra_layout``.
 
     Parameters
     ----------
@@ -134,7 +135,7 @@ class ModelWriter:
         if name in self._records:
             raise ValueError(f"Layer {name!r} is in the model file already; names must differ")
         record = LayerRecord.of(matrix)
-        self._append(f"{name}.codes", pack_codes(matrix.codes, record.code_width))
+        self._append(f"{name}.codes", record.pack(matrix.codes))
         if len(matrix.members) > 1:
             self._append(f"{name}.format_ids", matrix.format_ids)
         scale_type = np.int16 if matrix.scale_width < 16 else np.int32

@@ -50,7 +50,9 @@ def decoded_by_the_layout(path, layer):
         ids = tensors.get(f"{layer}.format_ids")
         item = record["members"][0 if ids is None else ids[n, g]]
         code = 0
-        for j in range(record["code_width"]):
+        if record.get("packing") == "trits":
+            code = (0, 1, 3)[int(tensors[f"{layer}.codes"][n, k // 5]) // 3 ** (k % 5) % 3]
+        for j in range(record["code_width"]) if "packing" not in record else ():
             i = k * record["code_width"] + j
             code |= (int(tensors[f"{layer}.codes"][n, i // 8]) >> (i % 8) & 1) << j
         scales = tensors[f"{layer}.scales"][n, g].tolist()
