@@ -102,7 +102,7 @@ def nvidia_scaling(
 
 
 def _plain_grid(family: Family, method: str) -> ValueGrid:
-    if len(family.members) > 1 or family.members[0].has_zero_point:
+    if len(family.members) != 1 or family.members[0].has_zero_point:
         raise ValueError(
             f"Method {method!r} takes one format without a zero-point, not {family.name!r}"
         )
@@ -111,7 +111,7 @@ def _plain_grid(family: Family, method: str) -> ValueGrid:
 
 def _group_peaks(weights: _Floats, group_size: int) -> _Floats:
     starts = np.arange(0, weights.shape[1], group_size)
-    return np.maximum.reduceat(np.abs(weights), starts, axis=1)
+    return np.asarray(np.maximum.reduceat(np.abs(weights), starts, axis=1))
 
 
 def _matrix(
