@@ -39,13 +39,13 @@ class CoreOptions:
         """Whether cores are to be told the sum of each slice's activations."""
         return False
 
-    def steps(self, item: NumberFormat) -> int:
-        """Count the passes over a slice that a format takes."""
+    def step_scales(self, item: NumberFormat) -> tuple[int, ...]:
+        """Return which of the group's scales each pass over a slice is multiplied with."""
         raise NotImplementedError
 
     def cycles(self, item: NumberFormat) -> int:
         """Count the cycles that a lane takes for one slice of a format."""
-        return self.steps(item) * self.fold
+        return len(self.step_scales(item)) * self.fold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,9 +102,9 @@ class LutOptions(CoreOptions):
         bipolar = any(plane.bipolar for item in members for plane in item.planes)
         return self.is_half or bipolar or any(item.has_zero_point for item in members)
 
-    def steps(self, item: NumberFormat) -> int:
-        """Count the digit planes of a format."""
-        return len(item.planes)
+    def step_scales(self, item: NumberFormat) -> tuple[int, ...]:
+        """Return the scale of each digit plane."""
+        return tuple(plane.scale_index for plane in item.planes)
 
     def tables(self, width: int) -> int:
         """Count the tables of one slice."""
@@ -150,9 +150,9 @@ class TermOptions(_FoldedOptions):
 
     engine: ClassVar[str] = "term"
 
-    def steps(self, item: NumberFormat) -> int:
-        """Count the terms of a format's weights, at most."""
-        return item.step_count
+    def step_scales(self, item: NumberFormat) -> tuple[int, ...]:
+        """Return the scale of each term of a format's weights."""
+        return tuple(step.scale_index for step in item.term_steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,9 +174,9 @@ class MacOptions(_FoldedOptions):
         if self.product not in ("logic", "dsp"):
             raise ValueError(f"product must be 'logic' or 'dsp', not {self.product!r}")
 
-    def steps(self, item: NumberFormat) -> int:
-        """Count one; for binary coding one for each scale."""
-        return item.scale_count
+    def step_scales(self, item: NumberFormat) -> tuple[int, ...]:
+        """Return each of a format's scales: what a code stands for is taken scale by scale."""
+        return tuple(range(item.scale_count))
 
 
 CORE_OPTIONS: dict[str, type[CoreOptions]] = {

@@ -254,17 +254,31 @@ class Lane(wiring.Component):
         scale = Signal(signed(layout.scale_width + 1))
         every_step = Signal()
         m.d.comb += scale.eq(reader.header.scale_0)
-        if self.parameters.scales_every_step:
-            with m.Switch(reader.header.format):
-                for index, item in enumerate(layout.members):
-                    if item.scale_count > 1:
-                        with m.Case(index):
-                            m.d.comb += every_step.eq(1)
-            with m.If(every_step), m.Switch(step):
-                for cycle in range(layout.scale_count * fold):
-                    with m.Case(cycle):
-                        m.d.comb += scale.eq(reader.header[f"scale_{cycle // fold}"])
+        with m.Switch(reader.header.format):
+            for step_scales, numbers in self._step_scales().items():
+                with m.Case(*numbers):
+                    m.d.comb += every_step.eq(1)
+                    with m.Switch(step):
+                        for cycle in range(len(step_scales) * fold):
+                            with m.Case(cycle):
+                                index = step_scales[cycle // fold]
+                                m.d.comb += scale.eq(reader.header[f"scale_{index}"])
         return scale, every_step
+
+    def _step_scales(self) -> dict[tuple[int, ...], list[int]]:
+        """Map the scales of steps to the numbers of formats with several; one after another once.
+
+        Formats that take a scale after the other share the choice that the longest of them needs.
+        """
+        layout, core = self.parameters.layout, self.parameters.core
+        found: dict[tuple[int, ...], list[int]] = {}
+        for number, item in enumerate(layout.members):
+            scales = core.step_scales(item)
+            if item.scale_count > 1:
+                in_order = scales == tuple(range(len(scales)))
+                key = tuple(range(layout.scale_count)) if in_order else scales
+                found.setdefault(key, []).append(number)
+        return found
 
     def _total(self, m: Module, token: int, part: Value, valid: Value, complete: Value) -> Value:
         """Add up a group's steps; what they have come to with the one at hand."""

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
+
 from ..formats import (
     NumberFormat,
     Numerics,
@@ -129,10 +131,15 @@ class EngineParameters:
         peaks = [
             m.peak * columns
             if m.scale_count == 1
-            else max(abs(p.coefficient) for p in m.planes) * self.layout.width
+            else self._step_peak(m) * self.layout.width
             for m in self.layout.members
         ]
         return signed_width(max(peaks) * self.numerics.peak)
+
+    @staticmethod
+    def _step_peak(item: NumberFormat) -> int:
+        """Return the largest magnitude that one of a format's scales is multiplied with."""
+        return int(np.abs(item.weight_table(np.eye(item.scale_count, dtype=np.int64))).max())
 
     @property
     def sum_width(self) -> int:
