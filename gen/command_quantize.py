@@ -4,13 +4,17 @@ from collections.abc import Sequence
 
 import click
 
+from ..formats import family
 from ..quant import (
     METHODS,
     AnyRecipe,
     LayeredRecipe,
     Mixture,
+    OptionValue,
     Recipe,
     load_recipe,
+    method_for,
+    parse_options,
     quantize_file,
 )
 from .config import load_config
@@ -21,7 +25,7 @@ from .options import GROUP_SIZE, JSON_OPTION, ExampleCommand, refuse_options
 __all__ = ["quantize_command"]
 
 # What a recipe file says instead.
-_OF_UNIFORM = ("format_name", "group_size", "method", "scale_width")
+_OF_UNIFORM = ("format_name", "group_size", "method", "scale_width", "words")
 
 
 @click.command(
@@ -59,6 +63,13 @@ _OF_UNIFORM = ("format_name", "group_size", "method", "scale_width")
     help="Magnitude bits of a scale.",
 )
 @click.option(
+    "--option",
+    "words",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Option of the method; repeatable. docs/quantisers.md lists them.",
+)
+@click.option(
     "--layers",
     "patterns",
     multiple=True,
@@ -70,12 +81,12 @@ _OF_UNIFORM = ("format_name", "group_size", "method", "scale_width")
     "--recipe",
     "recipe_path",
     metavar="FILE",
-    help="Recipe, TOML, instead of format, group size, method and scale width.",
+    help="Recipe, TOML, instead of format, group size, method, its options and scale width.",
 )
 @click.option(
     "--calibration",
     metavar="FILE",
-    help="Activations of each layer, .safetensors, for a recipe that measures with them.",
+    help="Activations of each layer, .safetensors, for methods and mixtures that use them.",
 )
 @click.option(
     "--config",
@@ -92,6 +103,7 @@ def quantize_command(
     group_size: int | None,
     method: str | None,
     scale_width: int,
+    words: tuple[str, ...],
     patterns: tuple[str, ...],
     recipe_path: str | None,
     calibration: str | None,
@@ -100,12 +112,14 @@ def quantize_command(
 ) -> None:
     """Quantise a .safetensors checkpoint (float32, float16, bfloat16) into a model file."""
     if recipe_path is None:
-        if calibration is not None:
-            raise click.UsageError("--calibration goes with --recipe; one format needs none")
         if config is not None:
             raise click.UsageError("--config goes with --recipe; one format has no choice")
         recipe = Recipe(
-            format=format_name, group_size=group_size, method=method, scale_width=scale_width
+            format=format_name,
+            group_size=group_size,
+            method=method,
+            scale_width=scale_width,
+            options=_options(format_name, method, words),
         )
     else:
         refuse_options(context, _OF_UNIFORM, "goes without --recipe; write it there")
@@ -128,6 +142,16 @@ def quantize_command(
             progress=lambda layer, done, total: progress(layer, done / max(total, 1)),
         )
     print_model(model, as_json=as_json)
+
+
+def _options(
+    format_name: str, method: str | None, words: Sequence[str]
+) -> dict[str, OptionValue] | None:
+    """Read the options of a method, or of the format's default where none is named."""
+    if not words:
+        return None
+    chosen = method_for(family(format_name), method)
+    return parse_options(chosen.name, chosen.options, words)
 
 
 def _in_cycles(recipe: AnyRecipe) -> list[Mixture]:

@@ -26,6 +26,8 @@ def print_model(model: ModelFile, *, as_json: bool) -> None:
         print_json({
             "file": str(model.path),
             "recipe": json.loads(model.recipe.to_json()) if model.recipe else None,
+            "recipe_sha256": model.recipe_sha256,
+            "calibration_sha256": model.calibration_sha256,
             "allocations": model.allocations,
             "weights": weights,
             "bits_per_weight": bits / weights if weights else None,

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..formats import QuantizedMatrix, family
-from ..quant import AnyRecipe, LayeredRecipe, Mixture, quantize, quantize_mixture
+from ..quant import AnyRecipe, LayeredRecipe, Mixture, quantize, quantize_by, quantize_mixture
 from ..sim import random_matrix
 from .config import EngineConfig
 
@@ -69,8 +69,8 @@ def recipe_layer(
     shape : pair of int
         N and K.
     recipe : AnyRecipe
-        A uniform one or a mixture; a mixture is calibrated with normally distributed inputs, and
-        its budget is the layer's.
+        A uniform one or a mixture; both are calibrated with normally distributed inputs, and the
+        budget of a mixture is the layer's.
     config : EngineConfig
         What the layer is for; it says what a budget of cycles counts.
     seed : int
@@ -86,22 +86,15 @@ def recipe_layer(
     weights = _weights(shape, seed)
     if isinstance(recipe, LayeredRecipe):
         raise ValueError("A random layer has no name; use a recipe without [[layers]], or --model")
+    inputs = np.random.default_rng(seed + 1).standard_normal((_CALIBRATION_TOKENS, shape[1]))
     if isinstance(recipe, Mixture):
-        inputs = np.random.default_rng(seed + 1).standard_normal((_CALIBRATION_TOKENS, shape[1]))
         return quantize_mixture(
             weights,
             recipe,
             inputs=inputs if recipe.needs_calibration else None,
             cycles=config.parameters.slice_cycles,
         )
-    return quantize(
-        weights,
-        format=recipe.format,
-        group_size=recipe.group_size,
-        method=recipe.method,
-        scale_width=recipe.scale_width,
-        codebook=recipe.codebook,
-    )
+    return quantize_by(recipe, weights, calibration=inputs if recipe.needs_calibration else None)
 
 
 def _check(shape: tuple[int, int], config: EngineConfig) -> None:

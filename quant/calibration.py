@@ -1,5 +1,6 @@
 """What calibration text puts into each layer."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +75,13 @@ class Calibration:
                 f"not negative"
             )
         return LayerCalibration(inputs=inputs, importance=importance.astype(np.float64))
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of the file's data: of all bytes after its header."""
+        digest = hashlib.sha256()
+        for piece in self._file.data():
+            digest.update(piece)
+        return digest.hexdigest()
 
     def _floats(self, name: str) -> npt.NDArray[np.float32]:
         values = self._file.read(name)

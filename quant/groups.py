@@ -1,9 +1,10 @@
 """From a function of a few groups to a whole quantised matrix, in parallel."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -36,8 +37,25 @@ class QuantizedGroups:
     zeros: npt.NDArray[np.uint8]
 
 
-GroupSearch = Callable[[npt.NDArray[np.float32]], QuantizedGroups]
-"""Takes a contiguous float32 array of shape (length, count), one group a column."""
+class GroupSearch(Protocol):
+    """What quantises a few groups."""
+
+    def __call__(
+        self,
+        weights: npt.NDArray[np.float32],
+        factors: npt.NDArray[np.float64] | None = None,
+        /,
+    ) -> QuantizedGroups:
+        """Quantise groups.
+
+        Parameters
+        ----------
+        weights : float32 array, shape (length, count)
+            Contiguous, one group a column.
+        factors : float64 array, shape (length, count), optional
+            What the squared error of each weight is multiplied by; all 1 by default.
+        """
+        ...
 
 
 def quantize_groups(
@@ -47,17 +65,24 @@ def quantize_groups(
     members: tuple[NumberFormat, ...],
     group_size: int,
     scale_width: int,
+    column_factors: npt.NDArray[np.float64] | None = None,
 ) -> QuantizedMatrix:
     """Quantise every group of a matrix by itself, on all cores, and split its scales.
 
     Parameters
     ----------
-    weights, quantizer, members, group_size
+    weights, quantizer, members, group_size, column_factors
         As for :func:`search_groups`.
     scale_width : int
         Magnitude bits of a group scale.
     """
-    found = search_groups(weights, quantizer, members=members, group_size=group_size)
+    found = search_groups(
+        weights,
+        quantizer,
+        members=members,
+        group_size=group_size,
+        column_factors=column_factors,
+    )
     return found.split(scale_width)
 
 
@@ -67,6 +92,7 @@ def search_groups(
     *,
     members: tuple[NumberFormat, ...],
     group_size: int,
+    column_factors: npt.NDArray[np.float64] | None = None,
 ) -> FloatScaledMatrix:
     """Quantise every group of a matrix by itself, on all cores; scales stay in float32.
 
@@ -82,6 +108,8 @@ def search_groups(
         What the format ids index.
     group_size : int
         1 to K.
+    column_factors : float64 array, shape (K,), optional
+        What the squared errors of each column are multiplied by.
     """
     rows, columns = weights.shape
     groups = -(-columns // group_size)
@@ -96,7 +124,12 @@ def search_groups(
         shape = format_ids[row, group].shape
         chosen = weights[row, column]
         length = chosen.size // (shape[0] * shape[1])
-        made = quantizer(np.ascontiguousarray(chosen.reshape(-1, length).T))
+        some = np.ascontiguousarray(chosen.reshape(-1, length).T)
+        if column_factors is None:
+            made = quantizer(some)
+        else:
+            factors = column_factors[column].reshape(-1, length).T
+            made = quantizer(some, np.tile(factors, shape[0]))
         codes[row, column] = made.codes.T.reshape(chosen.shape)
         format_ids[row, group] = made.format_ids.reshape(shape)
         scales[row, group] = made.scales.T.reshape(*shape, scale_count)

@@ -64,7 +64,7 @@ class LayerOptions:
         self._bias = bias
         self._cycles = cycles
         self.candidates = [
-            _search(weights, chosen, method.search, size)
+            _search(weights, chosen, method.search.make, size)
             for chosen, method in zip(mixture.families, mixture.methods, strict=True)
         ]
         peaks = [candidate.row_peaks() for candidate in self.candidates]

@@ -1,22 +1,22 @@
 """The registry of quantisers: every method that Lutra knows, by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from ..formats import (
-    AffineFormat,
-    BinaryCodingFormat,
-    Family,
-    NumberFormat,
-    QuantizedMatrix,
-    ValueFormat,
-)
-from .absmax import absmax, absmax_search
-from .alternating import alternating, alternating_search
-from .greedy import greedy, greedy_search
-from .groups import GroupSearch
-from .minmax import minmax, minmax_search
-from .mse import mse, mse_search
+import numpy as np
+import numpy.typing as npt
+
+from ..formats import Family, QuantizedMatrix
+from .absmax import absmax
+from .alternating import alternating
+from .calibration import LayerCalibration
+from .gptq import gptq
+from .greedy import greedy
+from .group_searches import SEARCHES, GroupMethod, searches_for
+from .minmax import minmax
+from .mse import mse
+from .option import Option, OptionValue
 
 __all__ = ["METHODS", "Method", "method_for"]
 
@@ -30,63 +30,147 @@ class Method:
     name : str
         Name in recipes and on the command line.
     quantizer : callable
-        ``quantizer(weights, family, group_size, scale_width)`` returns a
+        ``quantizer(weights, family, group_size, scale_width, **options)`` returns a
         :class:`QuantizedMatrix`; ``weights`` is finite float32 of shape (N, K), ``group_size`` is
-        1 to K.
-    search : callable
-        ``search(family)`` returns the part of it that quantises a few groups and leaves their
-        scales in float32, as :func:`quantize_groups` takes it; None for a method that does not
-        work group by group, whose formats cannot be mixed with others in a layer.
-    kind : type of NumberFormat
-        Kind of format that every member of the family must be.
+        1 to K. Where calibration is used, it is given ``calibration`` besides.
+    serves : callable
+        ``serves(family)``: whether the method can quantise to it.
     summary : str
         One line for people.
+    options : tuple of Option
+        What it can be told besides.
+    calibrated : bool
+        Whether it cannot do without calibration data. One that has an option ``weighting`` uses
+        them unless that is "none"; any other does not.
+    search : GroupMethod, optional
+        The part of it that quantises a few groups; None for a method that does not work group by
+        group, whose formats cannot be mixed with others in a layer.
     """
 
     name: str
     quantizer: Callable[..., QuantizedMatrix]
-    search: Callable[[Family], GroupSearch] | None
-    kind: type[NumberFormat]
+    serves: Callable[[Family], bool]
     summary: str
+    options: tuple[Option, ...] = ()
+    calibrated: bool = False
+    search: GroupMethod | None = None
 
-    def serves(self, family: Family) -> bool:
-        """Whether the method can quantise to a family."""
-        return all(isinstance(item, self.kind) for item in family.members)
+    def needs_calibration(self, options: Mapping[str, OptionValue]) -> bool:
+        """Whether calibration data are used with these options, which are complete."""
+        return self.calibrated or options.get("weighting", "none") != "none"
+
+    def run(
+        self,
+        weights: npt.NDArray[np.float32],
+        family: Family,
+        group_size: int,
+        scale_width: int,
+        options: Mapping[str, OptionValue],
+        calibration: LayerCalibration | None = None,
+    ) -> QuantizedMatrix:
+        """Quantise, with checked arguments and complete options.
+
+        Raises
+        ------
+        :exc:`ValueError`
+            If calibration data are needed and missing, or given and not used.
+        """
+        needed = self.needs_calibration(options)
+        if needed and calibration is None:
+            raise ValueError(self.without_calibration)
+        if calibration is not None and not needed:
+            raise ValueError(f"Method {self.name!r} does not use calibration data{self._hint}")
+        known: dict[str, Any] = {"calibration": calibration} if needed else {}
+        return self.quantizer(weights, family, group_size, scale_width, **options, **known)
+
+    @property
+    def without_calibration(self) -> str:
+        """Sentence for whoever gives no calibration data to a method that needs them."""
+        instead = "" if self.calibrated else "; or set its option 'weighting' to 'none'"
+        return (
+            f"Method {self.name!r} needs the activations of calibration text; give a calibration "
+            f"file, --calibration FILE{instead}"
+        )
+
+    @property
+    def _hint(self) -> str:
+        weightings = [item for item in self.options if item.name == "weighting"]
+        if not weightings:
+            return ""
+        return f" unless its option 'weighting' is {weightings[0].choices[-1]!r}"
+
+
+_WEIGHTING = Option(
+    name="weighting",
+    default="none",
+    choices=("none", "activation"),
+    summary="what an error of a weight counts: the same, or the mean square of its input",
+)
+_BASE = Option(
+    name="base",
+    default="auto",
+    choices=("auto", *SEARCHES),
+    summary="method that finds formats and scales; 'auto' is mse, or alternating for signs",
+)
+
+
+def _in_groups(
+    name: str, quantizer: Callable[..., QuantizedMatrix], summary: str, *options: Option
+) -> Method:
+    """Enter a method that quantises every group by itself."""
+    search = SEARCHES[name]
+    return Method(name, quantizer, search.serves, summary, options, search=search)
+
+
+def _on_groups(family: Family) -> bool:
+    """Whether some method finds scales for a family, group by group."""
+    return bool(searches_for(family))
 
 
 # The first method that serves a family is its default.
 METHODS: dict[str, Method] = {
     entry.name: entry
     for entry in (
-        Method(
-            "absmax",
-            absmax,
-            absmax_search,
-            ValueFormat,
-            "round to nearest; the largest weight fits",
-        ),
-        Method(
-            "mse",
-            mse,
-            mse_search,
-            ValueFormat,
-            "round to nearest; clip where that lowers the error",
-        ),
-        Method(
+        _in_groups("absmax", absmax, "round to nearest; the largest weight fits"),
+        _in_groups("mse", mse, "round to nearest; clip where that lowers the error", _WEIGHTING),
+        _in_groups(
             "alternating",
             alternating,
-            alternating_search,
-            BinaryCodingFormat,
             "fit scales and signs in turns",
+            Option(name="rounds", default=15, low=0, high=1000, summary="turns"),
+            _WEIGHTING,
         ),
+        _in_groups("minmax", minmax, "codes spread from the least to the greatest weight"),
+        _in_groups("greedy", greedy, "one plane after another"),
         Method(
-            "minmax",
-            minmax,
-            minmax_search,
-            AffineFormat,
-            "codes spread from the least to the greatest weight",
+            "gptq",
+            gptq,
+            _on_groups,
+            "column by column; each error is made up for by the columns after it",
+            (
+                _BASE,
+                Option(
+                    name="damping",
+                    default=0.1,
+                    low=1e-6,
+                    high=10.0,
+                    summary="added to the Hessian's diagonal, as a share of its mean",
+                ),
+                Option(
+                    name="scales",
+                    default="along",
+                    choices=("along", "before"),
+                    summary="take a group's scale when its turn comes, or all before the first",
+                ),
+                Option(
+                    name="order",
+                    default="given",
+                    choices=("given", "activation"),
+                    summary="of the columns: as they stand, or by the mean squares of their inputs",
+                ),
+            ),
+            calibrated=True,
         ),
-        Method("greedy", greedy, greedy_search, BinaryCodingFormat, "one plane after another"),
     )
 }
 

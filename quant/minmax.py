@@ -47,7 +47,7 @@ def minmax_search(family: Family) -> GroupSearch:
     """Return what :func:`minmax` does with a few groups; scales are not split yet."""
     top = np.float32((1 << family.code_width) - 1)
 
-    def search(weights: _Floats) -> QuantizedGroups:
+    def search(weights: _Floats, factors: object = None, /) -> QuantizedGroups:
         low, high = weights.min(axis=0), weights.max(axis=0)
         # In float64, where the extent of opposite extremes is finite, too.
         extent = high.astype(np.float64) - low

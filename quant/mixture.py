@@ -138,6 +138,14 @@ class Mixture:
         """Whether the sensitivity is measured with activations."""
         return self.sensitivity != "weight"
 
+    @property
+    def without_calibration(self) -> str:
+        """Sentence for whoever gives no calibration data though they are needed."""
+        return (
+            f"Sensitivity {self.sensitivity!r} needs the activations of calibration text; "
+            "give a calibration file, --calibration FILE, or choose the sensitivity 'weight'"
+        )
+
     def unmeetable(self, least: Fraction | int) -> ValueError:
         """Return the error that names the least budget which can be met."""
         asked = self.budget[self.quantity]

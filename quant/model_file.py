@@ -14,6 +14,7 @@ from .file_error import FileError
 from .layer_record import LayerRecord
 from .model_writer import MODEL_VERSION
 from .parse_recipe import parse_recipe
+from .recipe_hash import recipe_hash
 from .tensor_file import TensorFile
 
 __all__ = ["ModelFile"]
@@ -40,6 +41,9 @@ class ModelFile:
         How the layers were quantised.
     allocations : list of dict
         What allocators decided: layers, budget, what of it was spent, loss and bound.
+    recipe_sha256, calibration_sha256 : str or None
+        :func:`recipe_hash` of the recipe, and hash of the calibration data; None where the file has
+        none.
 
     Raises
     ------
@@ -57,6 +61,8 @@ class ModelFile:
         self.allocations: list[dict[str, Any]] = []
         if "lutra_allocations" in self._file.metadata:
             self.allocations = self._parse("lutra_allocations", _parse_allocations)
+        self.recipe_sha256 = self._file.metadata.get("lutra_recipe_sha256")
+        self.calibration_sha256 = self._file.metadata.get("lutra_calibration_sha256")
         self._records = self._parse("lutra_layers", _parse_layers)
         self.layers = tuple(self._records)
 
@@ -149,7 +155,7 @@ class ModelFile:
         return sum(widths[item] * count for item, count in counts.items()) / sum(counts.values())
 
     def verify(self) -> None:
-        """Compare the recorded hash with the data.
+        """Compare the recorded hashes with the data and the recipe.
 
         Raises
         ------
@@ -161,6 +167,9 @@ class ModelFile:
             digest.update(piece)
         if digest.hexdigest() != self._parse("lutra_sha256", str):
             raise FileError(f"{self.path} is damaged: its data do not have the recorded SHA-256")
+        text = self._file.metadata["lutra_recipe"]
+        if self.recipe_sha256 not in (None, recipe_hash(text)):
+            raise FileError(f"{self.path} is damaged: its recipe has not the recorded SHA-256")
 
     def _check_version(self) -> None:
         text = self._file.metadata.get("lutra_model_version")

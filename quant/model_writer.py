@@ -16,6 +16,7 @@ from ..formats import QuantizedMatrix
 from .file_error import FileError
 from .layer_record import LayerRecord
 from .parse_recipe import AnyRecipe
+from .recipe_hash import recipe_hash
 
 __all__ = ["MODEL_VERSION", "ModelWriter"]
 
@@ -64,8 +65,9 @@ class ModelWriter:
     (N,); where there is such a thing, ``.bias`` float32 (N,), ``.column_order`` int32 (K,),
     ``.outliers.row_pointers`` int64 (N + 1,), ``.outliers.columns`` int32 (E,) and
     ``.outliers.values`` int64 (E,). The metadata hold ``lutra_model_version``, ``lutra_recipe``,
-    ``lutra_layers``, ``lutra_sha256``, ``lutra_allocations`` where there are any and, for people,
-    ``lutra_layout``.
+    ``lutra_layers``, ``lutra_sha256``, ``lutra_recipe_sha256`` where there is a recipe,
+    ``lutra_calibration_sha256`` where there were calibration data, ``lutra_allocations`` where
+    there are any and, for people, ``lutra_layout``.
 
     Parameters
     ----------
@@ -78,6 +80,8 @@ class ModelWriter:
     ----------
     allocations : list of dict
         What allocators decided; recorded where there is anything.
+    calibration_sha256 : str or None
+        Hash of the calibration data, where there were any.
 
     Raises
     ------
@@ -89,6 +93,7 @@ class ModelWriter:
         self.path = Path(path)
         self._recipe = recipe
         self.allocations: list[dict[str, Any]] = []
+        self.calibration_sha256: str | None = None
         self._records: dict[str, LayerRecord] = {}
         self._tensors: list[_Tensor] = []
         self._spool: BinaryIO | None = None
@@ -211,6 +216,10 @@ class ModelWriter:
             "lutra_sha256": digest,
             "lutra_layout": _LAYOUT,
         }
+        if recipe is not None:
+            metadata["lutra_recipe_sha256"] = recipe_hash(metadata["lutra_recipe"])
+        if self.calibration_sha256 is not None:
+            metadata["lutra_calibration_sha256"] = self.calibration_sha256
         if self.allocations:
             metadata["lutra_allocations"] = json.dumps(self.allocations)
         header: dict[str, object] = {"__metadata__": metadata}

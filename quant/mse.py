@@ -4,6 +4,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..formats import Family, QuantizedMatrix
+from .calibration import LayerCalibration
+from .column_factors import column_factors
 from .groups import quantize_groups
 from .value_search import ValueSearch
 
@@ -14,7 +16,13 @@ _RATIOS = tuple(step / 50 for step in range(50, 9, -1))
 
 
 def mse(
-    weights: npt.NDArray[np.float32], family: Family, group_size: int, scale_width: int
+    weights: npt.NDArray[np.float32],
+    family: Family,
+    group_size: int,
+    scale_width: int,
+    *,
+    weighting: str = "none",
+    calibration: LayerCalibration | None = None,
 ) -> QuantizedMatrix:
     """Quantise with the scale of least mean squared error among clipped ones.
 
@@ -31,6 +39,10 @@ def mse(
         1 to K.
     scale_width : int
         Magnitude bits of a group scale.
+    weighting : str
+        "activation" multiplies squared errors by the mean squares of the inputs.
+    calibration : LayerCalibration, optional
+        Needed for that.
     """
     return quantize_groups(
         weights,
@@ -38,6 +50,7 @@ def mse(
         members=family.members,
         group_size=group_size,
         scale_width=scale_width,
+        column_factors=column_factors(weighting, calibration),
     )
 
 

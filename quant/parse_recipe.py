@@ -86,13 +86,15 @@ def _from_fields(values: dict[str, Any]) -> AnyRecipe:
 def _inherit(top: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     """Complete a table by the keys at the top that it leaves out."""
     if "format" not in own and "formats" not in own:
-        return top | own
+        # Options are those of one method.
+        kept = set(top) - ({"options"} if "method" in own else set())
+        return {name: value for name, value in top.items() if name in kept} | own
     if "format" in own:
-        kept = _UNIFORM - {"format", "method", "codebook"}
+        kept = _UNIFORM - {"format", "method", "codebook", "options"}
     elif "allocator" in own:
         kept = {"group_size", "scale_width", "budget"}
     else:
-        kept = set(top) - {"format", "method", "codebook", "codebooks"}
+        kept = set(top) - {"format", "method", "codebook", "codebooks", "options"}
     return {name: value for name, value in top.items() if name in kept} | own
 
 

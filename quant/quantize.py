@@ -1,16 +1,19 @@
 """From a float matrix to a quantised one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy.typing as npt
 
 from ..formats import QuantizedMatrix
+from .calibration import LayerCalibration
+from .checked_calibration import checked_calibration
 from .finite import finite_bias, finite_weights
 from .methods import method_for
+from .option import OptionValue
 from .recipe import Recipe
 
-__all__ = ["quantize"]
+__all__ = ["quantize", "quantize_by"]
 
 
 def quantize(
@@ -22,6 +25,8 @@ def quantize(
     scale_width: int = 8,
     codebook: Sequence[int] | None = None,
     bias: npt.ArrayLike | None = None,
+    calibration: LayerCalibration | npt.ArrayLike | None = None,
+    options: Mapping[str, OptionValue] | None = None,
 ) -> QuantizedMatrix:
     """Quantise a weight matrix.
 
@@ -43,18 +48,22 @@ def quantize(
         Entries, for a codebook's slot: 8 or 16 integers in -128..127.
     bias : float array, shape (N,), optional
         Finite; kept as float32 beside the weights.
+    calibration : LayerCalibration or float array, shape (M, K), optional
+        What calibration text puts into the layer, for methods that use it.
+    options : mapping, optional
+        Options of the method, by name.
 
     Returns
     -------
     QuantizedMatrix
-        Does not depend on the number of cores.
+        The same for the same arguments, on any number of cores.
 
     Raises
     ------
     :exc:`ValueError`
         If the weights or the bias have another shape or are not finite real numbers, a name is
-        unknown, the codebook or the method does not go with the format, or a number is out of
-        range.
+        unknown, the codebook or the method does not go with the format, calibration data are
+        missing, unasked for or do not fit, or a number is out of range.
     """
     recipe = Recipe(
         format=format,
@@ -62,10 +71,23 @@ def quantize(
         method=method,
         scale_width=scale_width,
         codebook=codebook,
+        options=options,
     )
-    chosen = recipe.family
+    return quantize_by(recipe, weights, bias=bias, calibration=calibration)
+
+
+def quantize_by(
+    recipe: Recipe,
+    weights: npt.ArrayLike,
+    *,
+    bias: npt.ArrayLike | None = None,
+    calibration: LayerCalibration | npt.ArrayLike | None = None,
+) -> QuantizedMatrix:
+    """Quantise a weight matrix by a recipe; otherwise as :func:`quantize`."""
     matrix = finite_weights(weights)
     rows, columns = matrix.shape
     size = columns if recipe.group_size is None else min(int(recipe.group_size), columns)
-    made = method_for(chosen, recipe.method).quantizer(matrix, chosen, size, recipe.scale_width)
+    known = None if calibration is None else checked_calibration(calibration, rows, columns)
+    method = method_for(recipe.family, recipe.method)
+    made = method.run(matrix, recipe.family, size, recipe.scale_width, recipe.options or {}, known)
     return made if bias is None else replace(made, bias=finite_bias(bias, rows))

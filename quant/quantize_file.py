@@ -16,7 +16,7 @@ from .mixture_run import MixtureRun
 from .model_file import ModelFile
 from .model_writer import ModelWriter
 from .parse_recipe import AnyRecipe
-from .quantize import quantize
+from .quantize import quantize_by
 from .recipe import Recipe
 
 __all__ = ["quantize_file"]
@@ -48,7 +48,7 @@ def quantize_file(
     patterns : sequence of str, optional
         Which tensors, as :meth:`Checkpoint.select` takes them.
     calibration : path, optional
-        A file as :class:`Calibration` reads it, for mixtures that need one.
+        A file as :class:`Calibration` reads it, for methods and mixtures that need one.
     cycles : callable
         Cycles of one slice of a format's weights, for budgets of cycles.
     progress : callable, optional
@@ -74,7 +74,9 @@ def quantize_file(
     tensors = checkpoint.select(patterns)
     if isinstance(recipe, LayeredRecipe):
         _check_patterns(recipe, checkpoint, tensors if patterns is None else None)
-    runs = _runs(recipe, checkpoint, calibration, tensors, cycles)
+    opened = None if calibration is None else Calibration(calibration)
+    _check_calibration(recipe, tensors, opened)
+    runs = _runs(recipe, checkpoint, opened, tensors, cycles)
 
     mixtures = [run for run in dict.fromkeys(runs) if run is not None]
     first = [tensor for run in mixtures for tensor in run.to_measure]
@@ -84,6 +86,7 @@ def quantize_file(
     done = 0
     name = ""
     with ModelWriter(target, recipe=recipe) as writer:
+        writer.calibration_sha256 = None if opened is None else opened.sha256()
         for run in mixtures:
             for tensor in run.to_measure:
                 report(_layer_name(tensor), done, total)
@@ -96,7 +99,8 @@ def quantize_file(
             if run is not None:
                 writer.add(name, run.quantize(tensor))
             else:
-                writer.add(name, _quantize_layer(checkpoint, tensor, _rule(recipe, tensor)))
+                rule = _rule(recipe, tensor)
+                writer.add(name, _quantize_layer(checkpoint, tensor, rule, opened))
             done += sizes[tensor]
         report(name, done, total)
         writer.allocations = [item for run in mixtures for item in run.records]
@@ -116,7 +120,7 @@ def _rule(recipe: AnyRecipe, tensor: str) -> Recipe | Mixture:
 def _runs(
     recipe: AnyRecipe,
     checkpoint: Checkpoint,
-    calibration: str | Path | None,
+    calibration: Calibration | None,
     tensors: Sequence[str],
     cycles: Callable[[NumberFormat], int],
 ) -> list[MixtureRun | None]:
@@ -125,22 +129,31 @@ def _runs(
     indices = [
         recipe.rule_of(tensor) if isinstance(recipe, LayeredRecipe) else 0 for tensor in tensors
     ]
-    opened = None if calibration is None else Calibration(calibration)
     runs: list[MixtureRun | None] = []
     for index, rule in enumerate(rules):
         own = [tensor for tensor, at in zip(tensors, indices, strict=True) if at == index]
         if not isinstance(rule, Mixture) or not own:
             runs.append(None)
             continue
-        if rule.needs_calibration and opened is None:
-            raise ValueError(
-                f"Sensitivity {rule.sensitivity!r} needs the activations of calibration text; "
-                "give a calibration file, --calibration FILE, or choose the sensitivity 'weight'"
-            )
-        runs.append(MixtureRun(rule, checkpoint, opened, own, cycles))
-    if opened is not None and not any(runs):
-        raise ValueError(f"Calibration file {opened.path} is not used; no layer gets a mixture")
+        runs.append(MixtureRun(rule, checkpoint, calibration, own, cycles))
     return [runs[index] for index in indices]
+
+
+def _check_calibration(
+    recipe: AnyRecipe, tensors: Sequence[str], calibration: Calibration | None
+) -> None:
+    """Refuse calibration data that are missing, or that nothing uses."""
+    rules = [_rule(recipe, tensor) for tensor in tensors]
+    if calibration is None:
+        for rule in rules:
+            if rule.needs_calibration:
+                raise ValueError(rule.without_calibration)
+    # Importances count for every mixture, also where its sensitivity does without inputs.
+    elif not any(isinstance(rule, Mixture) or rule.needs_calibration for rule in rules):
+        raise ValueError(
+            f"Calibration file {calibration.path} is not used; no layer gets a mixture or a method "
+            "that measures with activations"
+        )
 
 
 def _check_patterns(
@@ -160,19 +173,19 @@ def _check_patterns(
 
 
 def _quantize_layer(
-    checkpoint: Checkpoint, tensor: str, recipe: Recipe | Mixture
+    checkpoint: Checkpoint,
+    tensor: str,
+    recipe: Recipe | Mixture,
+    calibration: Calibration | None,
 ) -> QuantizedMatrix:
     assert isinstance(recipe, Recipe)  # mixtures have runs
     layer = checkpoint.read(tensor)
     try:
-        return quantize(
-            layer.weights,
-            format=recipe.format,
-            group_size=recipe.group_size,
-            method=recipe.method,
-            scale_width=recipe.scale_width,
-            codebook=recipe.codebook,
-            bias=layer.bias,
-        )
+        known = None
+        if calibration is not None and recipe.needs_calibration:
+            known = calibration.layer(layer.name, *layer.weights.shape)
+        return quantize_by(recipe, layer.weights, bias=layer.bias, calibration=known)
+    except FileError:
+        raise
     except ValueError as error:
         raise ValueError(f"Layer {layer.name!r}: {error}") from error

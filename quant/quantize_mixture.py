@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import numpy.typing as npt
 
 from ..formats import NumberFormat, QuantizedMatrix
 from .allocate import allocate
-from .calibration import LayerCalibration
-from .finite import finite_bias, finite_floats, finite_weights
+from .checked_calibration import checked_calibration
+from .finite import finite_bias, finite_weights
 from .layer_options import LayerOptions, plane_count
 from .mixture import Mixture
 
@@ -49,12 +48,7 @@ def quantize_mixture(
     offsets = None if bias is None else finite_bias(bias, len(matrix))
     calibration = None
     if inputs is not None:
-        x = finite_floats(inputs, "Inputs", ndim=2)
-        if not len(x) or x.shape[1] != matrix.shape[1]:
-            raise ValueError(
-                f"Inputs must have one number a column, (M, {matrix.shape[1]}), not shape {x.shape}"
-            )
-        calibration = LayerCalibration(inputs=x, importance=np.ones(1))
+        calibration = checked_calibration(inputs, *matrix.shape)
     elif mixture.needs_calibration:
         raise ValueError(f"Sensitivity {mixture.sensitivity!r} needs inputs of calibration data")
     options = LayerOptions(matrix, mixture, calibration, bias=offsets, cycles=cycles)

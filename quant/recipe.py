@@ -2,12 +2,13 @@
 
 import json
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from ..formats import CodebookFormat, Family
 from .codebook_family import recipe_family
-from .methods import method_for
+from .methods import METHODS, method_for
+from .option import OptionValue, complete_options
 
 __all__ = ["Recipe"]
 
@@ -29,12 +30,15 @@ class Recipe:
         Magnitude bits of a group scale, 1 to 16.
     codebook : sequence of int, optional
         Entries, for a codebook's slot; kept as a tuple.
+    options : mapping, optional
+        Options of the method, by name; kept as a dictionary of all of them, those left out with
+        their defaults, or None where the method has none.
 
     Raises
     ------
     :exc:`ValueError`
         If a name is unknown, the codebook does not go with the format, the method does not serve
-        the format, or a number is out of range.
+        the format or has no such option, or a number is out of range.
     """
 
     format: str
@@ -42,6 +46,7 @@ class Recipe:
     method: str | None = None
     scale_width: int = 8
     codebook: Sequence[int] | None = None
+    options: Mapping[str, OptionValue] | None = None
 
     def __post_init__(self) -> None:
         if self.codebook is not None:
@@ -50,6 +55,8 @@ class Recipe:
             object.__setattr__(self, "codebook", item.values)
         chosen = method_for(self.family, self.method)
         object.__setattr__(self, "method", chosen.name)
+        complete = complete_options(chosen.name, chosen.options, self.options)
+        object.__setattr__(self, "options", complete or None)
         size = None if self.group_size == "row" else self.group_size
         if size is not None:
             size = _integer("Group size", size, "an integer, or 'row' for whole rows")
@@ -68,11 +75,22 @@ class Recipe:
         """What the format's name stands for."""
         return recipe_family(self.format, self.codebook)
 
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether the method uses calibration data."""
+        return METHODS[str(self.method)].needs_calibration(self.options or {})
+
+    @property
+    def without_calibration(self) -> str:
+        """Sentence for whoever gives no calibration data though they are needed."""
+        return METHODS[str(self.method)].without_calibration
+
     def to_json(self) -> str:
-        """Return the recipe as one JSON object; ``codebook`` is there only where there is one."""
+        """Return the recipe as one JSON object; a codebook and options only where there are any."""
         fields = asdict(self)
-        if self.codebook is None:
-            del fields["codebook"]
+        for name in ("codebook", "options"):
+            if fields[name] is None:
+                del fields[name]
         return json.dumps(fields)
 
     @classmethod

@@ -19,6 +19,8 @@ class SignSearch:
     and fits the signs to the scales: each weight takes the nearest of the ``2**planes`` sums, ties
     to the lower one. No step of a round raises the squared error but for rounding in float64.
 
+    Where squared errors have factors, means and least squares are weighted by them.
+
     Parameters
     ----------
     number_format : NumberFormat
@@ -49,22 +51,17 @@ class SignSearch:
         ones = np.ones((int(self._offset), len(codes)), dtype=np.int64)
         self._factors = np.concatenate([self._signs, ones]).astype(np.float64)
 
-    def __call__(self, weights: npt.NDArray[np.float32]) -> QuantizedGroups:
-        """Quantise groups.
-
-        Parameters
-        ----------
-        weights : float32 array, shape (length, count)
-            One group a column.
-
-        Returns
-        -------
-        QuantizedGroups
-        """
+    def __call__(
+        self,
+        weights: npt.NDArray[np.float32],
+        factors: npt.NDArray[np.float64] | None = None,
+        /,
+    ) -> QuantizedGroups:
+        """Quantise groups; see :class:`GroupSearch`."""
         exact = weights.astype(np.float64)
-        codes, scales = self._greedy(exact)
+        codes, scales = self._greedy(exact, factors)
         for _ in range(self._rounds):
-            scales = self._fit_scales(exact, codes, scales)
+            scales = self._fit_scales(exact, codes, scales, factors)
             codes = self._nearest(exact, scales)
         count = weights.shape[1]
         return QuantizedGroups(
@@ -74,22 +71,22 @@ class SignSearch:
             zeros=np.zeros(count, dtype=np.uint8),
         )
 
-    def _greedy(self, weights):
+    def _greedy(self, weights, factors):
         length, count = weights.shape
         codes = np.zeros((length, count), dtype=np.uint8)
         scales = np.zeros((len(self._factors), count))
         rest = weights.copy()
         if self._offset:
-            scales[-1] = ordered_sum(rest) / length
+            scales[-1] = _mean(rest, factors)
             rest -= scales[-1]
         for plane in range(self._planes):
             positive = rest >= 0
             codes |= positive.astype(np.uint8) << np.uint8(plane)
-            scales[plane] = ordered_sum(np.abs(rest)) / length
+            scales[plane] = _mean(np.abs(rest), factors)
             rest -= np.where(positive, scales[plane], -scales[plane])
         return codes, scales
 
-    def _fit_scales(self, weights, codes, scales):
+    def _fit_scales(self, weights, codes, scales, factors):
         """Minimise the squared error over the scales; signs that coincide do no harm."""
         count = weights.shape[1]
         cells = codes.astype(np.intp)
@@ -98,8 +95,10 @@ class SignSearch:
         cells = cells.ravel()
         size = self._factors.shape[1]
         # All that the fit needs of the weights: how many have each code, and their sum.
-        numbers = np.bincount(cells, minlength=size * count).reshape(size, count)
-        sums = np.bincount(cells, weights.ravel(), minlength=size * count).reshape(size, count)
+        each = None if factors is None else factors.ravel()
+        numbers = np.bincount(cells, each, minlength=size * count).reshape(size, count)
+        each = weights.ravel() if factors is None else (weights * factors).ravel()
+        sums = np.bincount(cells, each, minlength=size * count).reshape(size, count)
         gram = np.einsum("ic,jc,cn->ijn", self._factors, self._factors, numbers)
         fitted = _conjugate_gradients(gram, _weighted(self._factors, sums), scales)
         fitted[: self._planes] = -np.sort(-np.abs(fitted[: self._planes]), axis=0)
@@ -114,6 +113,14 @@ class SignSearch:
         for middle in (ordered[:-1] + ordered[1:]) / 2:
             ranks += weights > middle
         return np.take_along_axis(order.astype(np.uint8), ranks.astype(np.intp), axis=0)
+
+
+def _mean(values, factors):
+    """Return the mean of each column, weighted where there are factors; 0 where all are 0."""
+    if factors is None:
+        return ordered_sum(values) / len(values)
+    total = ordered_sum(factors)
+    return ordered_sum(values * factors) / np.where(total > 0, total, 1)
 
 
 def _weighted(factors, values):

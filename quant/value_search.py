@@ -30,7 +30,8 @@ class ValueSearch:
        ``(max(w, 0) - min(w, 0)) / reach``, where ``reach`` is the range of the values, and the
        zero-point is the code nearest to ``min(w, 0)``, counted from the lowest value;
     2. ``x = w / delta`` in float32, and ``v`` the nearest value, ties to the lower one;
-    3. the error ``mean((v * delta - w)**2)``: float64, squares added in the order of the columns.
+    3. the error ``mean((v * delta - w)**2)``: float64, squares added in the order of the columns,
+       each times its factor where there are factors.
 
     The first of the smallest errors is taken. With several members this is BitMoD's search, with
     its bounds of 1e-5 and 1e4 on ``delta``; a format by itself has no bounds that matter. A group
@@ -60,21 +61,16 @@ class ValueSearch:
             (member, np.float32(ratio)) for member in range(len(members)) for ratio in ratios
         ]
 
-    def __call__(self, weights: npt.NDArray[np.float32]) -> QuantizedGroups:
-        """Quantise groups.
-
-        Parameters
-        ----------
-        weights : float32 array, shape (length, count)
-            One group a column.
-
-        Returns
-        -------
-        QuantizedGroups
-        """
+    def __call__(
+        self,
+        weights: npt.NDArray[np.float32],
+        factors: npt.NDArray[np.float64] | None = None,
+        /,
+    ) -> QuantizedGroups:
+        """Quantise groups; see :class:`GroupSearch`."""
         low = np.minimum(weights.min(axis=0), 0)
         high = np.maximum(weights.max(axis=0), 0)
-        member, delta, zero = self._search(weights, low, high)
+        member, delta, zero = self._search(weights, low, high, factors)
         grid = self._grid
         zero_codes = grid.codes[grid.slots(zero[None].copy(), member)[0]]
         return QuantizedGroups(
@@ -84,7 +80,7 @@ class ValueSearch:
             zeros=np.where(grid.has_zero_point[member], zero_codes, np.uint8(0)),
         )
 
-    def _search(self, weights: _Floats, low: _Floats, high: _Floats):
+    def _search(self, weights: _Floats, low: _Floats, high: _Floats, factors):
         """Return the best member, scale and value of the zero-point for each group."""
         count = weights.shape[1]
         exact = weights.astype(np.float64)
@@ -97,7 +93,7 @@ class ValueSearch:
             delta *= ratio
             if len(self._candidates) == 1:
                 return best_member, delta, zero
-            error = self._error(weights, exact, member, delta, zero)
+            error = self._error(weights, exact, member, delta, zero, factors)
             better = error < best_error
             np.copyto(best_error, error, where=better)
             np.copyto(best_member, member, where=better)
@@ -122,7 +118,7 @@ class ValueSearch:
         slots = grid.slots(_in_steps(-low[None], delta), member, grid.lowest(member))
         return delta, grid.values[slots[0]].astype(np.float32)
 
-    def _error(self, weights: _Floats, exact, member: int, delta: _Floats, zero: _Floats):
+    def _error(self, weights, exact, member: int, delta: _Floats, zero: _Floats, factors):
         """Return the mean squared error of each group."""
         slots = self._grid.slots(_in_steps(weights, delta), member, zero)
         errors = self._grid.values.take(slots)
@@ -130,6 +126,8 @@ class ValueSearch:
         errors *= delta.astype(np.float64)
         errors -= exact
         errors *= errors
+        if factors is not None:
+            errors *= factors
         return ordered_sum(errors) / len(weights)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from lutra.formats import CodebookFormat, ValueFormat, family
 from lutra.quant import (
+    METHODS,
     LayeredRecipe,
     LayerRecord,
     Mixture,
@@ -19,6 +20,7 @@ from lutra.quant import (
     quantize,
     quantize_mixture,
 )
+from lutra.quant.codebook_family import recipe_family
 from lutra.sim import random_matrix
 
 EIGHT = (-9, -5, -2, 0, 1, 3, 6, 12)
@@ -139,7 +141,12 @@ def test_layered_recipe(tmp_path):
         ),
         (
             {"format": "codebook3", "codebook": EIGHT, "method": "greedy"},
-            "Method 'greedy' cannot quantise to format 'codebook3'; methods that can: absmax, mse",
+            "Method 'greedy' cannot quantise to format 'codebook3'; methods that can: "
+            + ", ".join(
+                item.name
+                for item in METHODS.values()
+                if item.serves(recipe_family("codebook3", EIGHT))
+            ),
         ),
     ],
 )

@@ -12,7 +12,7 @@ PAIRS = [
     (name, method.name)
     for name, entry in CATALOG.items()
     for method in METHODS.values()
-    if method.serves(entry)
+    if method.serves(entry) and method.search is not None
 ]
 PLAIN = [name for name, entry in CATALOG.items() if len(entry.members) == 1]
 
@@ -286,12 +286,12 @@ def with_value(value, position):
         (with_value(-np.inf, (299, 0)), {}, r"the one at \[299, 0\] is infinite"),
         (np.full((1, 1), 1e300), {}, r"the one at \[0, 0\] is infinite"),
         (np.ones((2, 2)), {"format": "int9"}, r"Unknown format 'int9'; known formats: int2"),
-        (np.ones((2, 2)), {"method": "best"}, r"Unknown method 'best'.*: absmax, mse$"),
-        (np.ones((2, 2)), {"method": "greedy"}, r"'greedy' cannot.*'int4'.*: absmax, mse$"),
+        (np.ones((2, 2)), {"method": "best"}, r"Unknown method 'best'.*: absmax, mse, gptq"),
+        (np.ones((2, 2)), {"method": "greedy"}, r"'greedy' cannot.*'int4'.*: absmax, mse, gptq"),
         (
             np.ones((2, 2)),
             {"format": "bcq2", "method": "mse"},
-            r"'mse' cannot.*'bcq2'.*: alternating, greedy$",
+            r"'mse' cannot.*'bcq2'.*: alternating, greedy, gptq",
         ),
         (np.ones((2, 2)), {"group_size": 0}, r"Group size must be at least 1"),
         (np.ones((2, 2)), {"group_size": -4}, r"Group size must be at least 1"),

@@ -20,6 +20,7 @@ def test_defaults_are_written_out():
         "group_size": None,
         "method": "alternating",
         "scale_width": 8,
+        "options": {"rounds": 15, "weighting": "none"},
     }
     assert Recipe(format="int4").method == "absmax"
     assert Recipe(format="int4").group_size == 128
