@@ -12,17 +12,26 @@ from safetensors import SafetensorError, safe_open
 
 from .file_error import FileError
 
-__all__ = ["TensorFile"]
+__all__ = ["TensorEntry", "TensorFile"]
 
-# Element types that Lutra reads; bfloat16 comes as its bits.
+# Element types that Lutra reads; what NumPy has no type for comes as its bits.
 _TYPES = {
+    "F64": "<f8",
     "F32": "<f4",
     "F16": "<f2",
     "BF16": "<u2",
+    "F8_E4M3": "u1",
+    "F8_E5M2": "u1",
+    "F8_E8M0": "u1",
     "I64": "<i8",
     "I32": "<i4",
     "I16": "<i2",
+    "I8": "i1",
+    "U64": "<u8",
+    "U32": "<u4",
+    "U16": "<u2",
     "U8": "u1",
+    "BOOL": "u1",
 }
 _LENGTH_BYTES = 8  # of the header, before the header
 _PIECE_BYTES = 1 << 22
@@ -107,8 +116,8 @@ class TensorFile:
         Returns
         -------
         array
-            float32, float16, int64, int32, int16 or uint8 of the tensor's shape; uint16, the bits,
-            for bfloat16.
+            Of the tensor's shape and type; the bits, as uint16, of bfloat16, and, as uint8, of
+            floats of 8 bits and of booleans.
 
         Raises
         ------

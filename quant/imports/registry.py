@@ -1,0 +1,34 @@
+"""Every importer, by its name on the command line."""
+
+from .importer import Importer
+from .source import CheckpointSource
+
+__all__ = ["IMPORTERS", "detect_importer"]
+
+IMPORTERS: dict[str, type[Importer]] = {item.name: item for item in ()}
+
+
+def detect_importer(source: CheckpointSource) -> type[Importer] | None:
+    """Find the importer of a checkpoint; None where nothing says that it is quantised.
+
+    Raises
+    ------
+    :exc:`ValueError`
+        If it is quantised by a method that no importer reads, or more than one would read it.
+    FileError
+        If a file is damaged.
+    """
+    found = [item for item in IMPORTERS.values() if item.detect(source)]
+    if len(found) > 1:
+        names = ", ".join(item.name for item in found)
+        raise ValueError(f"{source.path} could be of several formats; choose one of {names}")
+    if found:
+        return found[0]
+    config = source.config
+    method = config.get("quant_method", config.get("quant_algo"))
+    if method is not None:
+        raise ValueError(
+            f"{source.path} is quantised by {method!r}, which Lutra does not import; it imports "
+            f"{', '.join(IMPORTERS)}"
+        )
+    return None
