@@ -110,8 +110,14 @@ class TensorFile:
             raise FileError(f"{self.path} has no tensor {name!r}")
         return self.entries[name]
 
-    def read(self, name: str) -> npt.NDArray:
-        """Read one tensor.
+    def read(self, name: str, part: slice | None = None) -> npt.NDArray:
+        """Read one tensor, or a part of it.
+
+        Parameters
+        ----------
+        name : str
+        part : slice, optional
+            Along the first dimension, without steps; only this is read.
 
         Returns
         -------
@@ -130,16 +136,20 @@ class TensorFile:
                 f"Tensor {name!r} of {self.path} has type {entry.dtype}; "
                 f"types that can be read: {', '.join(_TYPES)}"
             )
-        count = math.prod(entry.shape)
+        shape, start = entry.shape, self._data_start + entry.start
+        dtype = np.dtype(_TYPES[entry.dtype])
+        if part is not None:
+            first, end, _ = part.indices(shape[0])
+            start += first * math.prod(shape[1:]) * dtype.itemsize
+            shape = (max(end - first, 0), *shape[1:])
+        count = math.prod(shape)
         try:
-            values = np.fromfile(
-                self.path, _TYPES[entry.dtype], count, offset=self._data_start + entry.start
-            )
+            values = np.fromfile(self.path, dtype, count, offset=start)
         except OSError as error:
             raise FileError(f"Cannot read {self.path}: {error.strerror or error}") from None
         if values.size != count:
             raise FileError(f"{self.path} has become shorter while it was read")
-        return values.reshape(entry.shape)
+        return values.reshape(shape)
 
     def data(self) -> Iterator[bytes]:
         """Yield all bytes after the header, in pieces."""

@@ -1,11 +1,25 @@
 """Every importer, by its name on the command line."""
 
+from .awq import AwqImporter
+from .compressed_tensors import CompressedTensorsImporter
+from .gpt_oss import GptOssImporter
+from .gptq import GptqImporter
 from .importer import Importer
+from .modelopt import ModelOptImporter
 from .source import CheckpointSource
 
 __all__ = ["IMPORTERS", "detect_importer"]
 
-IMPORTERS: dict[str, type[Importer]] = {item.name: item for item in ()}
+IMPORTERS: dict[str, type[Importer]] = {
+    item.name: item
+    for item in (
+        GptqImporter,
+        AwqImporter,
+        CompressedTensorsImporter,
+        ModelOptImporter,
+        GptOssImporter,
+    )
+}
 
 
 def detect_importer(source: CheckpointSource) -> type[Importer] | None:

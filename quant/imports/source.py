@@ -127,8 +127,8 @@ class CheckpointSource:
             raise FileError(f"{self.path} has no tensor {name!r}")
         return self._places[name].entries[name]
 
-    def read(self, name: str) -> npt.NDArray:
-        """Read one tensor, as :meth:`TensorFile.read` does.
+    def read(self, name: str, part: slice | None = None) -> npt.NDArray:
+        """Read one tensor, or a part along its first dimension, as :meth:`TensorFile.read` does.
 
         Raises
         ------
@@ -139,7 +139,7 @@ class CheckpointSource:
         entry = self.entry(name)
         if 0 in entry.shape:
             raise FileError(f"Tensor {name!r} of {self.path} has no elements: {entry.shape}")
-        return self._places[name].read(name)
+        return self._places[name].read(name, part)
 
     def floats(self, name: str) -> npt.NDArray[np.float32]:
         """Read a tensor of floats as float32, exactly.
