@@ -1,4 +1,4 @@
-"""``lutra quantize``: from a float checkpoint to a model file."""
+"""``lutra quantize``: from a checkpoint, float or quantised, to a model file."""
 
 from collections.abc import Sequence
 
@@ -17,8 +17,9 @@ from ..quant import (
     parse_options,
     quantize_file,
 )
+from ..quant.imports import IMPORTERS, CheckpointSource, detect_importer, import_file
 from .config import load_config
-from .console import progress_bar
+from .console import print_line, weights_bar
 from .model_table import print_model
 from .options import GROUP_SIZE, JSON_OPTION, ExampleCommand, refuse_options
 
@@ -26,6 +27,9 @@ __all__ = ["quantize_command"]
 
 # What a recipe file says instead.
 _OF_UNIFORM = ("format_name", "group_size", "method", "scale_width", "words")
+# What a quantised checkpoint says itself.
+_OF_QUANTISERS = (*_OF_UNIFORM, "recipe_path", "calibration", "config")
+_SHOWN = 8  # names of tensors in a line
 
 
 @click.command(
@@ -35,6 +39,15 @@ _OF_UNIFORM = ("format_name", "group_size", "method", "scale_width", "words")
 )
 @click.argument("checkpoint")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Model file to write.")
+@click.option(
+    "--from",
+    "origin",
+    type=click.Choice(["auto", "float", *IMPORTERS]),
+    default="auto",
+    show_default=True,
+    help="What the checkpoint is: of floats, or quantised by another tool, which is imported "
+    "without rounding.",
+)
 @click.option(
     "--format",
     "format_name",
@@ -99,6 +112,7 @@ def quantize_command(
     context: click.Context,
     checkpoint: str,
     output: str,
+    origin: str,
     format_name: str,
     group_size: int | None,
     method: str | None,
@@ -110,7 +124,18 @@ def quantize_command(
     config: str | None,
     as_json: bool,
 ) -> None:
-    """Quantise a .safetensors checkpoint (float32, float16, bfloat16) into a model file."""
+    """Quantise a checkpoint into a model file, or import one that is quantised already.
+
+    CHECKPOINT is a .safetensors file, or a folder of shards with their index. Floats are float32,
+    float16 or bfloat16; what is quantised keeps its codes and scales, see docs/checkpoints.md.
+    """
+    source = CheckpointSource(checkpoint)
+    importer = _importer(source, origin)
+    if importer is not None:
+        instead = f"does not go with a checkpoint of {importer}, which is imported as it is"
+        refuse_options(context, _OF_QUANTISERS, instead)
+        _import(source, output, importer, patterns, as_json=as_json)
+        return
     if recipe_path is None:
         if config is not None:
             raise click.UsageError("--config goes with --recipe; one format has no choice")
@@ -131,15 +156,15 @@ def quantize_command(
         parameters = load_config(config).parameters
         _check_formats(recipe, parameters.layout.formats, config)
         engine["cycles"] = parameters.slice_cycles
-    with progress_bar() as progress:
+    with weights_bar() as progress:
         model = quantize_file(
-            checkpoint,
+            source,
             output,
             recipe,
             patterns=list(patterns) or None,
             calibration=calibration,
             **engine,
-            progress=lambda layer, done, total: progress(layer, done / max(total, 1)),
+            progress=progress,
         )
     print_model(model, as_json=as_json)
 
@@ -152,6 +177,36 @@ def _options(
         return None
     chosen = method_for(family(format_name), method)
     return parse_options(chosen.name, chosen.options, words)
+
+
+def _importer(source: CheckpointSource, origin: str) -> str | None:
+    """Return the name of the importer that a checkpoint needs; None for one of floats."""
+    if origin == "auto":
+        found = detect_importer(source)
+        return None if found is None else found.name
+    return None if origin == "float" else origin
+
+
+def _import(
+    source: CheckpointSource,
+    output: str,
+    importer: str,
+    patterns: tuple[str, ...],
+    *,
+    as_json: bool,
+) -> None:
+    with weights_bar() as progress:
+        made = import_file(
+            source, output, importer, patterns=list(patterns) or None, progress=progress
+        )
+    more = {"imported_from": made.importer, "left_out": list(made.left_out)}
+    print_model(made.model, as_json=as_json, more=more)
+    if as_json:
+        return
+    print_line(f"Imported from {made.importer}, without rounding")
+    if made.left_out:
+        some = ", ".join(made.left_out[:_SHOWN]) + (", …" if len(made.left_out) > _SHOWN else "")
+        print_line(f"Left out, of no quantised layer: {len(made.left_out)} tensors: {some}")
 
 
 def _in_cycles(recipe: AnyRecipe) -> list[Mixture]:

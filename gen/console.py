@@ -3,18 +3,26 @@
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
 from .backend import Progress as ProgressCall
 
-__all__ = ["number", "print_json", "print_line", "print_table", "progress_bar"]
+__all__ = ["number", "print_json", "print_line", "print_table", "progress_bar", "weights_bar"]
 
 
 @contextmanager
@@ -39,6 +47,47 @@ def progress_bar() -> Iterator[ProgressCall]:
     with bar:
         task = bar.add_task("", total=1.0)
         yield lambda words, share: bar.update(task, description=words, completed=share)
+
+
+@contextmanager
+def weights_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar on standard error while layers are worked off, if that is a terminal.
+
+    Beside the bar are the weights a second and the time that is left.
+
+    Yields
+    ------
+    callable
+        Takes the layer in work, the weights done and all of them.
+    """
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        _Rate(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task("", total=None)
+        yield lambda layer, done, total: bar.update(
+            task, description=layer, completed=done, total=max(total, 1)
+        )
+
+
+class _Rate(ProgressColumn):
+    """Weights a second."""
+
+    def render(self, task: Task) -> Text:
+        """Return the rate, in millions."""
+        if not task.speed:
+            return Text("")
+        return Text(f"{task.speed / 1e6:.1f} M weights/s")
 
 
 def print_json(data: Any) -> None:

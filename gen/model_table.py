@@ -1,6 +1,7 @@
 """What a model file holds, printed."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from ..formats import CATALOG, CodebookFormat
@@ -12,11 +13,12 @@ __all__ = ["print_model"]
 _FAMILIES = {item.name: entry.name for entry in CATALOG.values() for item in entry.members}
 
 
-def print_model(model: ModelFile, *, as_json: bool) -> None:
+def print_model(model: ModelFile, *, as_json: bool, more: Mapping[str, Any] | None = None) -> None:
     """Print the layers of a model file: shape, formats and their shares, group size and bits.
 
     ``bits_per_weight`` are those of the file, where a code takes the width of the layer's widest
-    format; ``code_bits`` count every code at its own width and leave out scales and ids.
+    format; ``code_bits`` count every code at its own width and leave out scales and ids. What is
+    in ``more`` joins the JSON object.
     """
     rows = [_describe(model, name) for name in model.layers]
     weights = sum(row["rows"] * row["columns"] for row in rows)
@@ -33,6 +35,7 @@ def print_model(model: ModelFile, *, as_json: bool) -> None:
             "bits_per_weight": bits / weights if weights else None,
             "code_bits": code_bits / weights if weights else None,
             "layers": rows,
+            **(more or {}),
         })
         return
     table = [

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ..formats import widen_bfloat16
 from .file_error import FileError
 from .float_layer import FloatLayer
-from .tensor_file import TensorFile
+from .imports.source import CheckpointSource
 
 __all__ = ["Checkpoint"]
 
@@ -28,23 +28,25 @@ class Checkpoint:
 
     Parameters
     ----------
-    path : path
-        A ``.safetensors`` file.
+    path : path or CheckpointSource
+        A ``.safetensors`` file, or a folder of them.
 
     Raises
     ------
     FileError
-        If the file is missing, truncated or not safetensors.
+        If the file is missing, truncated or not safetensors, or there is none in the folder.
     """
 
-    def __init__(self, path: str | Path):
-        self._file = TensorFile(path)
-        self.path = self._file.path
+    def __init__(self, path: str | Path | CheckpointSource):
+        self.source = path if isinstance(path, CheckpointSource) else CheckpointSource(path)
+        self.path = self.source.path
+        if not self.source.files:
+            raise FileError(f"{self.path} has no .safetensors file")
 
     @property
     def tensor_names(self) -> tuple[str, ...]:
         """Names of all tensors, in the order of the file."""
-        return tuple(self._file.entries)
+        return self.source.tensor_names
 
     def shape(self, tensor: str) -> tuple[int, ...]:
         """Return a tensor's shape without reading it.
@@ -54,7 +56,7 @@ class Checkpoint:
         FileError
             If there is no such tensor.
         """
-        return self._file.entry(tensor).shape
+        return self.source.entry(tensor).shape
 
     def select(self, patterns: Sequence[str] | None = None) -> tuple[str, ...]:
         """Choose tensors by name.
@@ -109,7 +111,7 @@ class Checkpoint:
         if weights.ndim != 2:
             raise FileError(_not_a_matrix(tensor, weights.shape))
         name = tensor.removesuffix(".weight")
-        if f"{name}.bias" not in self._file.entries:
+        if f"{name}.bias" not in self.source.tensors:
             return FloatLayer(name, weights)
         bias = self._floats(f"{name}.bias")
         if bias.shape != weights.shape[:1]:
@@ -153,7 +155,7 @@ class Checkpoint:
         return (", ".join(names[:6]) or "no tensors") + (", …" if len(names) > 6 else "")
 
     def _check_float(self, name: str) -> None:
-        dtype = self._file.entry(name).dtype
+        dtype = self.source.entry(name).dtype
         if dtype not in _FLOATS:
             raise FileError(
                 f"Tensor {name!r} of {self.path} has type {dtype}; "
@@ -162,8 +164,9 @@ class Checkpoint:
 
     def _floats(self, name: str) -> npt.NDArray[np.float32]:
         self._check_float(name)
-        values = self._file.read(name)
-        if self._file.entries[name].dtype == "BF16":
+        file = self.source.tensors[name]
+        values = file.read(name)
+        if file.entries[name].dtype == "BF16":
             return widen_bfloat16(values)
         return values.astype(np.float32, copy=False)
 

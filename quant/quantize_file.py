@@ -8,7 +8,7 @@ from pathlib import Path
 from ..formats import NumberFormat, QuantizedMatrix
 from .calibration import Calibration
 from .checkpoint import Checkpoint
-from .file_error import FileError
+from .imports.source import CheckpointSource
 from .layer_options import plane_count
 from .layered_recipe import LayeredRecipe
 from .mixture import Mixture
@@ -23,7 +23,7 @@ __all__ = ["quantize_file"]
 
 
 def quantize_file(
-    source: str | Path,
+    source: str | Path | CheckpointSource,
     target: str | Path,
     recipe: AnyRecipe,
     *,
@@ -39,8 +39,8 @@ def quantize_file(
 
     Parameters
     ----------
-    source : path
-        A ``.safetensors`` file of float32, float16 or bfloat16 tensors.
+    source : path or CheckpointSource
+        A ``.safetensors`` file of float32, float16 or bfloat16 tensors, or a folder of them.
     target : path
         The model file; written beside its place and renamed when it is whole.
     recipe : Recipe, Mixture or LayeredRecipe
@@ -69,8 +69,7 @@ def quantize_file(
         If a file cannot be read or written.
     """
     checkpoint = Checkpoint(source)
-    if Path(target).exists() and Path(target).samefile(source):
-        raise FileError(f"The model file must not replace its checkpoint {source}")
+    checkpoint.source.refuse_target(Path(target))
     tensors = checkpoint.select(patterns)
     if isinstance(recipe, LayeredRecipe):
         _check_patterns(recipe, checkpoint, tensors if patterns is None else None)

@@ -73,7 +73,7 @@ def import_file(
     """
     opened = source if isinstance(source, CheckpointSource) else CheckpointSource(source)
     chosen = _choose(opened, importer)
-    _check_target(opened, Path(target))
+    opened.refuse_target(Path(target))
     reader = chosen(opened)
     layers = _select(reader, patterns)
     sizes = {layer: reader.size(layer) for layer in layers}
@@ -101,14 +101,6 @@ def _choose(source: CheckpointSource, name: str) -> type[Importer]:
             f"{source.path} is not quantised in a format that Lutra imports: {', '.join(IMPORTERS)}"
         )
     return found
-
-
-def _check_target(source: CheckpointSource, target: Path) -> None:
-    if not target.exists():
-        return
-    used = [file.path for file in source.files] or [source.path]
-    if any(target.samefile(path) for path in used):
-        raise FileError(f"The model file must not replace its checkpoint {target}")
 
 
 def _select(reader: Importer, patterns: Sequence[str] | None) -> tuple[str, ...]:

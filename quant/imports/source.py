@@ -164,6 +164,18 @@ class CheckpointSource:
             raise FileError(f"Tensor {name!r} of {self.path} has numbers that float32 cannot hold")
         return floats
 
+    def refuse_target(self, target: Path) -> None:
+        """Refuse to write over the checkpoint.
+
+        Raises
+        ------
+        FileError
+            If the target is one of its files.
+        """
+        paths = {self.path, *(file.path for file in self.files)}
+        if target.exists() and any(target.samefile(path) for path in paths):
+            raise FileError(f"The model file must not replace its checkpoint {self.path}")
+
     def json(self, name: str) -> dict[str, Any] | None:
         """Return a JSON object of the folder; None if there is no such file.
 
