@@ -1,13 +1,10 @@
 """The model file, written layer by layer."""
 
-import hashlib
 import json
-import os
-import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +14,7 @@ from .file_error import FileError
 from .layer_record import LayerRecord
 from .parse_recipe import AnyRecipe
 from .recipe_hash import recipe_hash
+from .tensor_spool import TensorSpool
 
 __all__ = ["MODEL_VERSION", "ModelWriter"]
 
@@ -37,18 +35,6 @@ _LAYOUT = (
     "W[n, k'] = row_scales[n] * w with k' = column_order[k], or k where there is no column_order. "
     "lutra_sha256 is the SHA-256 of all bytes after the header."
 )
-_NAMES = {"float32": "F32", "int64": "I64", "int32": "I32", "int16": "I16", "uint8": "U8"}
-_PIECE_BYTES = 1 << 22
-_ALIGNMENT = 8
-
-
-@dataclass(frozen=True, slots=True)
-class _Tensor:
-    name: str
-    dtype: np.dtype
-    shape: tuple[int, ...]
-    start: int
-    size: int
 
 
 class ModelWriter:
@@ -56,7 +42,9 @@ class ModelWriter:
 
     A context manager. The layers are collected in an unnamed file in the target's folder; when the
     block ends well, the target is written beside its place and renamed into it. When it ends with
-    an exception, whatever was at the target is still there, and nothing else.
+    an exception, whatever was at the target is still there, and nothing else. With a job, the file
+    has a name and outlives a kill or an interrupt (:class:`TensorSpool`): a writer of the same
+    target and job then has the complete layers already.
 
     Tensors of a layer (N rows, K columns, G groups a row, C scales a group): ``.codes`` uint8
     (N, ceil(K * code_width / 8)), or (N, ceil(K / 5)) for ternary codes, ``.format_ids`` uint8
@@ -75,6 +63,8 @@ class ModelWriter:
         The model file; its folder must exist.
     recipe : Recipe, Mixture or LayeredRecipe, optional
         Recorded in the file.
+    job : dict, optional
+        JSON of everything that the layers depend on.
 
     Attributes
     ----------
@@ -89,22 +79,26 @@ class ModelWriter:
         If the file cannot be written.
     """
 
-    def __init__(self, path: str | Path, *, recipe: AnyRecipe | None = None):
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        recipe: AnyRecipe | None = None,
+        job: Mapping[str, Any] | None = None,
+    ):
         self.path = Path(path)
         self._recipe = recipe
+        self._job = job
         self.allocations: list[dict[str, Any]] = []
         self.calibration_sha256: str | None = None
         self._records: dict[str, LayerRecord] = {}
-        self._tensors: list[_Tensor] = []
-        self._spool: BinaryIO | None = None
+        self._spool: TensorSpool | None = None
 
     def __enter__(self) -> "ModelWriter":
-        if self.path.is_dir():
-            raise FileError(f"Cannot write {self.path}: it is a folder")
-        try:
-            self._spool = tempfile.TemporaryFile(dir=self.path.parent)
-        except OSError as error:
-            raise self._unwritable(error) from None
+        self._spool = TensorSpool(self.path, self._job)
+        self._records = {
+            name: LayerRecord.from_json(record) for name, record in self._spool.layers.items()
+        }
         return self
 
     def __exit__(
@@ -114,9 +108,20 @@ class ModelWriter:
         traceback: TracebackType | None,
     ) -> None:
         assert self._spool is not None
-        with self._spool:
+        # An interrupt, which is no Exception, leaves the same as a kill.
+        keep = error is not None and not isinstance(error, Exception)
+        try:
             if error is None:
-                self._finish()
+                if not self._records:
+                    raise FileError(f"Model file {self.path} must have at least one layer")
+                self._spool.assemble(self._metadata)
+        finally:
+            self._spool.close(keep=keep)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers that are there, also of those that an earlier run has left."""
+        return tuple(self._records)
 
     def add(self, name: str, matrix: QuantizedMatrix) -> None:
         """Append a layer.
@@ -156,57 +161,16 @@ class ModelWriter:
             self._append(f"{name}.outliers.row_pointers", matrix.outliers.row_pointers)
             self._append(f"{name}.outliers.columns", matrix.outliers.columns)
             self._append(f"{name}.outliers.values", matrix.outliers.values)
+        assert self._spool is not None
         self._records[name] = record
+        self._spool.finish_layer(name, record.to_json())
 
     def _append(self, name: str, array: npt.NDArray) -> None:
         if self._spool is None:
             raise ValueError("Use a ModelWriter in a with statement")
-        little = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
-        start = self._tensors[-1].start + self._tensors[-1].size if self._tensors else 0
-        try:
-            self._spool.write(little.data)
-        except OSError as error:
-            raise self._unwritable(error) from None
-        self._tensors.append(_Tensor(name, array.dtype, array.shape, start, array.nbytes))
+        self._spool.append(name, array)
 
-    def _finish(self) -> None:
-        """Put the file together beside its place and move it there."""
-        if not self._records:
-            raise FileError(f"Model file {self.path} must have at least one layer")
-        beside = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
-        try:
-            with beside.open("xb") as file:
-                self._assemble(file)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(self.path)
-        except OSError as error:
-            raise self._unwritable(error) from None
-        finally:
-            beside.unlink(missing_ok=True)
-
-    def _assemble(self, file: BinaryIO) -> None:
-        # The widest elements come first, so that every tensor is aligned without any gap.
-        tensors = sorted(self._tensors, key=lambda tensor: -tensor.dtype.itemsize)
-        digest = hashlib.sha256()
-        # The digest is only known after the data; it always has the same length.
-        file.write(self._header(tensors, digest.hexdigest()))
-        for tensor in tensors:
-            self._copy(tensor, file, digest)
-        file.seek(0)
-        file.write(self._header(tensors, digest.hexdigest()))
-
-    def _copy(self, tensor: _Tensor, file: BinaryIO, digest) -> None:
-        assert self._spool is not None
-        self._spool.seek(tensor.start)
-        left = tensor.size
-        while left:
-            piece = self._spool.read(min(left, _PIECE_BYTES))
-            digest.update(piece)
-            file.write(piece)
-            left -= len(piece)
-
-    def _header(self, tensors: list[_Tensor], digest: str) -> bytes:
+    def _metadata(self, digest: str) -> dict[str, str]:
         layers = {name: record.to_json() for name, record in self._records.items()}
         recipe = None if self._recipe is None else json.loads(self._recipe.to_json())
         metadata = {
@@ -222,18 +186,4 @@ class ModelWriter:
             metadata["lutra_calibration_sha256"] = self.calibration_sha256
         if self.allocations:
             metadata["lutra_allocations"] = json.dumps(self.allocations)
-        header: dict[str, object] = {"__metadata__": metadata}
-        position = 0
-        for tensor in tensors:
-            header[tensor.name] = {
-                "dtype": _NAMES[tensor.dtype.name],
-                "shape": list(tensor.shape),
-                "data_offsets": [position, position + tensor.size],
-            }
-            position += tensor.size
-        text = json.dumps(header, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % _ALIGNMENT)
-        return len(text).to_bytes(8, "little") + text
-
-    def _unwritable(self, error: OSError) -> FileError:
-        return FileError(f"Cannot write {self.path}: {error.strerror or error}")
+        return metadata

@@ -3,7 +3,9 @@
 import math
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from ..formats import NumberFormat, QuantizedMatrix
 from .calibration import Calibration
@@ -36,6 +38,9 @@ def quantize_file(
 
     Where a budget is shared by the model, the layers that share it are read twice: for their
     losses first, of which one number for each unit and format is kept, then to be quantised.
+
+    Without mixtures, what a killed run of the same recipe and checkpoint has left beside the target
+    is gone on with.
 
     Parameters
     ----------
@@ -84,8 +89,11 @@ def quantize_file(
     report = progress or (lambda layer, done, total: None)
     done = 0
     name = ""
-    with ModelWriter(target, recipe=recipe) as writer:
-        writer.calibration_sha256 = None if opened is None else opened.sha256()
+    calibrated = None if opened is None else opened.sha256()
+    # What a mixture decides depends on more than can be written down; it begins anew.
+    job = None if mixtures else _job(checkpoint, recipe, tensors, calibrated)
+    with ModelWriter(target, recipe=recipe, job=job) as writer:
+        writer.calibration_sha256 = calibrated
         for run in mixtures:
             for tensor in run.to_measure:
                 report(_layer_name(tensor), done, total)
@@ -97,13 +105,26 @@ def quantize_file(
             report(name, done, total)
             if run is not None:
                 writer.add(name, run.quantize(tensor))
-            else:
+            elif name not in writer.layers:
                 rule = _rule(recipe, tensor)
                 writer.add(name, _quantize_layer(checkpoint, tensor, rule, opened))
             done += sizes[tensor]
         report(name, done, total)
         writer.allocations = [item for run in mixtures for item in run.records]
     return ModelFile(target)
+
+
+def _job(
+    checkpoint: Checkpoint, recipe: AnyRecipe, tensors: Sequence[str], calibration: str | None
+) -> dict[str, Any]:
+    """Return what the model file is made of, so that a killed run can be gone on with."""
+    return {
+        "lutra": version("lutra"),
+        "recipe": recipe.to_json(),
+        "tensors": list(tensors),
+        "calibration": calibration,
+        **checkpoint.source.identity(),
+    }
 
 
 def _layer_name(tensor: str) -> str:

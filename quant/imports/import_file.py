@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from importlib.metadata import version
 from pathlib import Path
 
 from ..file_error import FileError
@@ -44,6 +45,8 @@ def import_file(
 ) -> Imported:
     """Write the layers of a quantised checkpoint into a model file, one in memory at a time.
 
+    What a killed import of the same checkpoint has left beside the target is gone on with.
+
     Parameters
     ----------
     source : path or CheckpointSource
@@ -79,10 +82,17 @@ def import_file(
     sizes = {layer: reader.size(layer) for layer in layers}
     total, done = sum(sizes.values()), 0
     report = progress or (lambda layer, done, total: None)
-    with ModelWriter(target) as writer:
+    job = {
+        "lutra": version("lutra"),
+        "importer": chosen.name,
+        "layers": layers,
+        **opened.identity(),
+    }
+    with ModelWriter(target, job=job) as writer:
         for layer in layers:
             report(layer, done, total)
-            writer.add(layer, reader.read(layer))
+            if layer not in writer.layers:
+                writer.add(layer, reader.read(layer))
             done += sizes[layer]
         report(layers[-1], done, total)
     return Imported(ModelFile(target), chosen.name, reader.left_out)

@@ -164,6 +164,18 @@ class CheckpointSource:
             raise FileError(f"Tensor {name!r} of {self.path} has numbers that float32 cannot hold")
         return floats
 
+    def identity(self) -> dict[str, Any]:
+        """Return what tells this checkpoint from another or an earlier one, as JSON.
+
+        Names, sizes and times of its files, and its configuration.
+        """
+        paths = [file.path for file in self.files] or [self.path]
+        states = [(str(path.resolve()), path.stat()) for path in paths]
+        return {
+            "files": [[name, state.st_size, state.st_mtime_ns] for name, state in states],
+            "config": self.config,
+        }
+
     def refuse_target(self, target: Path) -> None:
         """Refuse to write over the checkpoint.
 

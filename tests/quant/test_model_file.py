@@ -10,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from lutra.formats import CATALOG, QuantizedMatrix, ValueFormat, family
 from lutra.quant import FileError, ModelFile, ModelWriter, Recipe, quantize, uniform_to_bcq
+from lutra.quant.tensor_spool import TensorSpool
 
 RECIPE = Recipe(format="bitmod4", group_size=32)
 
@@ -232,7 +233,7 @@ def test_nothing_is_left_behind_when_the_end_fails(tmp_path, monkeypatch):
         file.write(b"some")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(ModelWriter, "_copy", full)
+    monkeypatch.setattr(TensorSpool, "_copy", full)
     with pytest.raises(FileError, match=r"^Cannot write .*m\.safetensors: No space left"):
         write(path, a=made())
     assert list(tmp_path.iterdir()) == [path]
