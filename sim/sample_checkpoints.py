@@ -32,6 +32,19 @@ _NAMES = {
 _E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
 _AWQ_OUTPUTS = (0, 2, 4, 6, 1, 3, 5, 7)
 
+_NF4 = (
+    *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635),
+    *(-0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725),
+    *(0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941),
+    *(0.7229568362236023, 1.0),
+)
+_FP4 = [sign * value / 12 for sign in (1, -1) for value in (0, 0.0625, 8, 12, 4, 6, 2, 3)]
+# Tables of bitsandbytes, the integers that Lutra has for them, and the largest of these.
+_FOUR_BITS = {
+    "nf4": (_NF4, [round(127 * value) for value in _NF4], 127),
+    "fp4": (_FP4, [round(192 * value) for value in _FP4], 192),
+}
+
 
 @dataclass(frozen=True)
 class SampleCheckpoint:
@@ -307,7 +320,10 @@ def write_modelopt(
     (folder / "hf_quant_config.json").write_text(json.dumps(config))
     weights = _E2M1[codes] * np.repeat(stored.astype(np.float32) * factor, 16, axis=1)
     return SampleCheckpoint(
-        folder, {"model.a": weights}, {}, ("model.a.input_scale", "model.b.weight")
+        folder,
+        {"model.a": weights.astype(np.float32)},
+        {},
+        ("model.a.input_scale", "model.b.weight"),
     )
 
 
@@ -334,6 +350,49 @@ def write_gpt_oss(
         {f"{stem}.expert{expert}": bias[expert].astype(np.float32) for expert in range(experts)},
         ("lm_head.weight",),
     )
+
+
+def write_bitsandbytes(
+    folder: Path,
+    rng: np.random.Generator,
+    *,
+    kind: str = "nf4",
+    rows: int = 6,
+    columns: int = 128,
+    block: int = 64,
+    nested: bool = False,
+    storage: npt.DTypeLike = np.uint8,
+) -> SampleCheckpoint:
+    """Write one layer of NF4 or FP4; the weights are those of Lutra's grids."""
+    codes = rng.integers(0, 16, rows * columns)
+    count = -(-codes.size // block)
+    state: dict[str, Any] = {"quant_type": kind, "blocksize": block, "dtype": "float16"}
+    state["shape"] = [rows, columns]
+    stem = "model.a.weight"
+    tensors: dict[str, npt.NDArray] = {}
+    if nested:
+        stored = rng.integers(0, 256, count).astype(np.uint8)
+        table = np.sort(rng.uniform(-1, 1, 256)).astype(np.float32)
+        second = rng.uniform(0.01, 0.02, -(-count // 256)).astype(np.float32)
+        offset = np.float32(0.05)
+        scales = table[stored] * np.repeat(second, 256)[:count] + offset
+        tensors |= {f"{stem}.absmax": stored, f"{stem}.nested_absmax": second}
+        tensors[f"{stem}.nested_quant_map"] = table
+        state |= {"nested_blocksize": 256, "nested_dtype": "float32"}
+        state["nested_offset"] = float(offset)
+    else:
+        scales = np.abs(random_scales(rng, (count,), np.float16)).astype(np.float32)
+        tensors[f"{stem}.absmax"] = scales
+    table, grid, peak = _FOUR_BITS[kind]
+    tensors[stem] = (codes[::2] << 4 | codes[1::2]).astype(np.uint8).view(storage)[:, None]
+    tensors[f"{stem}.quant_map"] = np.array(table, np.float32)
+    text = json.dumps(state).encode()
+    tensors[f"{stem}.quant_state.bitsandbytes__{kind}"] = np.frombuffer(text, np.uint8)
+    _write_folder(folder, tensors, {"quant_method": "bitsandbytes", "load_in_4bit": True})
+    # Exact in float64 but for its last rounding: 24 bits, 8 bits and 24 bits.
+    wide = np.repeat(scales.astype(np.float64), block)[: codes.size] * np.array(grid)[codes]
+    weights = (wide * np.float64(np.float32(1 / peak))).astype(np.float32)
+    return SampleCheckpoint(folder, {"model.a": weights.reshape(rows, columns)})
 
 
 def _compressed_config(kind: str, scheme: dict[str, Any]) -> dict[str, Any]:
@@ -363,6 +422,10 @@ def _asymmetric(folder: Path, rng: np.random.Generator) -> SampleCheckpoint:
     return write_compressed_tensors(folder, rng, bits=3, columns=96, symmetric=False)
 
 
+def _nested_fp4(folder: Path, rng: np.random.Generator) -> SampleCheckpoint:
+    return write_bitsandbytes(folder, rng, kind="fp4", nested=True)
+
+
 SAMPLES: dict[str, Callable[[Path, np.random.Generator], SampleCheckpoint]] = {
     "gptq": write_gptq,
     "gptq, act-order": _act_order,
@@ -371,6 +434,8 @@ SAMPLES: dict[str, Callable[[Path, np.random.Generator], SampleCheckpoint]] = {
     "compressed-tensors, asymmetric": _asymmetric,
     "compressed-tensors, nvfp4": write_compressed_floats,
     "compressed-tensors, mxfp4": _mxfp4,
+    "bitsandbytes": write_bitsandbytes,
+    "bitsandbytes, fp4 with double quantisation": _nested_fp4,
     "modelopt": write_modelopt,
     "gpt-oss": write_gpt_oss,
 }

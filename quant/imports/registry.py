@@ -1,6 +1,7 @@
 """Every importer, by its name on the command line."""
 
 from .awq import AwqImporter
+from .bitsandbytes import BitsAndBytesImporter
 from .compressed_tensors import CompressedTensorsImporter
 from .gpt_oss import GptOssImporter
 from .gptq import GptqImporter
@@ -16,6 +17,7 @@ IMPORTERS: dict[str, type[Importer]] = {
         GptqImporter,
         AwqImporter,
         CompressedTensorsImporter,
+        BitsAndBytesImporter,
         ModelOptImporter,
         GptOssImporter,
     )

@@ -9,6 +9,7 @@ from lutra.sim.sample_checkpoints import (
     SAMPLES,
     SampleCheckpoint,
     write_awq,
+    write_bitsandbytes,
     write_compressed_floats,
     write_compressed_tensors,
     write_gpt_oss,
@@ -136,3 +137,29 @@ def test_modelopt_multiplies(tmp_path):
 
 def test_experts_are_read_one_by_one(tmp_path):
     check(write_gpt_oss(tmp_path, np.random.default_rng(1), experts=5, rows=3, groups=2))
+
+
+@pytest.mark.parametrize("kind", ["nf4", "fp4"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_bitsandbytes(tmp_path, kind, nested):
+    rng = np.random.default_rng(len(kind) + nested)
+    shapes = [(6, 128, 64), (3, 96, 64), (40, 32, 64), (2, 4096, 64), (1, 2048, 4096), (5, 72, 64)]
+    for at, (rows, columns, block) in enumerate(shapes):
+        check(
+            write_bitsandbytes(
+                tmp_path / str(at),
+                rng,
+                kind=kind,
+                rows=rows,
+                columns=columns,
+                block=block,
+                nested=nested,
+                storage=np.float16 if at == 1 else np.uint8,
+            )
+        )
+
+
+def test_scales_of_float16_stay_narrow(tmp_path):
+    sample = write_bitsandbytes(tmp_path, np.random.default_rng(1))
+    # 11 bits and a spread of six places.
+    assert opened(sample).read("model.a").scale_width <= 17
