@@ -10,6 +10,7 @@ from ..sim import ToolError
 from .backend import EngineError
 from .command_board import board_command
 from .command_compare import compare_command
+from .command_export import export_command
 from .command_formats import formats_command
 from .command_generate import generate_command
 from .command_inspect import inspect_command
@@ -36,6 +37,7 @@ for command in (
     formats_command,
     quantize_command,
     inspect_command,
+    export_command,
     generate_command,
     simulate_command,
     compare_command,

@@ -29,7 +29,9 @@ from lutra.quant import ModelFile
 
 from .faulty import Faulty
 
-COMMANDS = ["formats", "quantize", "inspect", "generate", "simulate", "compare", "synth"]
+COMMANDS = [
+    *("formats", "quantize", "inspect", "export", "generate", "simulate", "compare", "synth"),
+]
 LUTRA = str(Path(sys.executable).with_name("lutra"))
 
 
