@@ -1,5 +1,7 @@
 """NVFP4 as NVIDIA's Model Optimizer writes it."""
 
+import numpy as np
+
 from ...formats import QuantizedMatrix, member
 from ..file_error import FileError
 from .eight_bit_floats import e4m3_scales
@@ -75,7 +77,9 @@ class ModelOptImporter(SafetensorsImporter):
         scales = e4m3_scales(self.array(name, ("F8_E4M3",), shape), name)
         name = f"{layer}.weight_scale_2"
         second = self.source.entry(name).shape
-        scales *= self.floats(name, second if second in ((), (1,)) else (1,)).reshape(-1)[0]
+        factor = self.floats(name, second if second in ((), (1,)) else (1,)).reshape(-1)[0]
+        with np.errstate(over="ignore"):  # what becomes infinite is refused with the scales
+            scales *= factor
         codes = self.array(f"{layer}.weight", ("U8",), (rows, octets))
         return exact_matrix(
             codes=unpack_nibbles(codes, high_first=False),
