@@ -129,9 +129,7 @@ class EngineParameters:
         """Bits of what one scale multiplies: a group's sum within a tile, or one plane's."""
         columns = min(self.layout.tile_slices * self.layout.width, self.layout.max_columns)
         peaks = [
-            m.peak * columns
-            if m.scale_count == 1
-            else self._step_peak(m) * self.layout.width
+            m.peak * columns if m.scale_count == 1 else self._step_peak(m) * self.layout.width
             for m in self.layout.members
         ]
         return signed_width(max(peaks) * self.numerics.peak)

@@ -10,6 +10,7 @@ from typing import Any
 from ..formats import NumberFormat, QuantizedMatrix
 from .calibration import Calibration
 from .checkpoint import Checkpoint
+from .file_error import FileError
 from .imports.source import CheckpointSource
 from .layer_options import plane_count
 from .layered_recipe import LayeredRecipe
