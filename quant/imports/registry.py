@@ -3,6 +3,7 @@
 from .awq import AwqImporter
 from .bitsandbytes import BitsAndBytesImporter
 from .compressed_tensors import CompressedTensorsImporter
+from .gguf import GgufImporter
 from .gpt_oss import GptOssImporter
 from .gptq import GptqImporter
 from .importer import Importer
@@ -20,6 +21,7 @@ IMPORTERS: dict[str, type[Importer]] = {
         BitsAndBytesImporter,
         ModelOptImporter,
         GptOssImporter,
+        GgufImporter,
     )
 }
 
