@@ -116,7 +116,7 @@ class GgufImporter(Importer):
         if count == 1:
             return (first,)
         match = _SHARD.fullmatch(first.path.name)
-        if match is None or int(match["count"]) != count:
+        if match is None or type(count) is not int or int(match["count"]) != count:
             raise FileError(
                 f"{first.path} is one of {count!r} shards; its name must say so, such as "
                 f"model-00001-of-00003.gguf for the first of three"

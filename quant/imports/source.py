@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ...formats import widen_bfloat16
 from ..file_error import FileError
 from ..tensor_file import TensorEntry, TensorFile
+from .torch_file import TorchFile
 
 __all__ = ["CheckpointSource"]
 
@@ -22,6 +23,8 @@ _HEAD_BYTES = 16
 _GGUF, _ZIP, _PICKLE = b"GGUF", b"PK\x03\x04", b"\x80"
 # Keys of which two different values in a checkpoint's configurations would be two checkpoints.
 _MUST_AGREE = ("bits", "group_size", "checkpoint_format", "quant_method", "sym")
+# Files of torch.save in a folder without safetensors files: of Transformers and of HQQ.
+_TORCH_FILES = ("pytorch_model.bin", "pytorch_model-*-of-*.bin", "qmodel.pt")
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
 
@@ -29,11 +32,13 @@ class CheckpointSource:
     """Tensors and quantisation configuration of a checkpoint; tensors are read when asked for.
 
     A folder's tensors are those of the shards that its ``model.safetensors.index.json`` names, or
-    of all its ``.safetensors`` files. The configuration is merged from ``quantize_config.json``,
+    of all its ``.safetensors`` files; where it has none, those of ``pytorch_model*.bin`` or
+    ``qmodel.pt``. The configuration is merged from ``quantize_config.json``,
     ``hf_quant_config.json`` (``quantization``) and ``config.json`` (``quantization_config``) in
     the folder, or beside the file; where keys meet, the later file's value is taken.
 
-    Files of other containers have no tensors here; importers read them by themselves.
+    A file is one of safetensors or of torch.save. A GGUF file has no tensors here; its importer
+    reads it by itself.
 
     Parameters
     ----------
@@ -66,8 +71,8 @@ class CheckpointSource:
         except OSError as error:
             raise FileError(f"Cannot read {self.path}: {error.strerror or error}") from None
         self.folder = self.path if self.path.is_dir() else self.path.parent
-        self._files: tuple[TensorFile, ...] | None = None
-        self._places: dict[str, TensorFile] = {}
+        self._files: tuple[TensorFile | TorchFile, ...] | None = None
+        self._places: dict[str, TensorFile | TorchFile] = {}
         self._index: dict[str, Path] = {}
         self._config: dict[str, Any] | None = None
 
@@ -77,8 +82,8 @@ class CheckpointSource:
         return self.folder == self.path
 
     @property
-    def files(self) -> tuple[TensorFile, ...]:
-        """The safetensors files, opened; none where the file is of another container.
+    def files(self) -> tuple[TensorFile | TorchFile, ...]:
+        """The files of tensors, opened; none where the file is of another container.
 
         Raises
         ------
@@ -87,7 +92,7 @@ class CheckpointSource:
             have a tensor of the same name.
         """
         if self._files is None:
-            self._files = tuple(TensorFile(path) for path in self._paths())
+            self._files = tuple(map(_open, self._paths()))
             self._places = self._place()
         return self._files
 
@@ -97,7 +102,7 @@ class CheckpointSource:
         return tuple(name for file in self.files for name in file.entries)
 
     @property
-    def tensors(self) -> Mapping[str, TensorFile]:
+    def tensors(self) -> Mapping[str, TensorFile | TorchFile]:
         """The file of each tensor, by the tensor's name."""
         self.files  # noqa: B018  # opens them
         return self._places
@@ -217,13 +222,13 @@ class CheckpointSource:
 
     def _paths(self) -> Sequence[Path]:
         if not self.is_folder:
-            return () if _is_foreign(self.head) else (self.path,)
+            return () if self.head.startswith(_GGUF) else (self.path,)
         index = INDEX
         if not (self.folder / index).is_file():
             # Some are named after the model instead.
             others = sorted(path.name for path in self.folder.glob(f"*{_INDEX_SUFFIX}"))
             if len(others) != 1:
-                return sorted(self.folder.glob("*.safetensors"))
+                return sorted(self.folder.glob("*.safetensors")) or self._torch_paths()
             index = others[0]
         names = (self.json(index) or {}).get("weight_map")
         if not isinstance(names, dict) or not all(isinstance(item, str) for item in names.values()):
@@ -238,8 +243,11 @@ class CheckpointSource:
         self._index = {name: self.folder / shard for name, shard in names.items()}
         return [self.folder / shard for shard in shards]
 
-    def _place(self) -> dict[str, TensorFile]:
-        places: dict[str, TensorFile] = {}
+    def _torch_paths(self) -> list[Path]:
+        return sorted(path for pattern in _TORCH_FILES for path in self.folder.glob(pattern))
+
+    def _place(self) -> dict[str, TensorFile | TorchFile]:
+        places: dict[str, TensorFile | TorchFile] = {}
         for file in self._files or ():
             for name in file.entries:
                 if name in places:
@@ -276,7 +284,16 @@ class CheckpointSource:
         return merged
 
 
-def _is_foreign(head: bytes) -> bool:
-    """Whether a file is certainly not safetensors."""
-    pickled = head[:1] == _PICKLE and head[2:8] != bytes(6)
-    return head.startswith((_GGUF, _ZIP)) or pickled
+def _open(path: Path) -> TensorFile | TorchFile:
+    """Open a file of tensors by what it begins with."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        head = b""  # which the other will report
+    if head[:1] == _PICKLE and head[2:8] != bytes(6):
+        raise FileError(
+            f"{path} is a bare pickle, which could run code; only files of torch.save of PyTorch "
+            f"1.6 or later are read, and safetensors files"
+        )
+    return TorchFile(path) if head.startswith(_ZIP) else TensorFile(path)
