@@ -106,6 +106,12 @@ _SHOWN = 8  # names of tensors in a line
     metavar="CONFIG",
     help="Engine that a recipe's budget of cycles is for. Default: a cycle for each plane.",
 )
+@click.option(
+    "--precision",
+    type=click.IntRange(1, 16),
+    metavar="BITS",
+    help="Which precision to import of a checkpoint that has several. Default: the largest.",
+)
 @JSON_OPTION
 @click.pass_context
 def quantize_command(
@@ -122,6 +128,7 @@ def quantize_command(
     recipe_path: str | None,
     calibration: str | None,
     config: str | None,
+    precision: int | None,
     as_json: bool,
 ) -> None:
     """Quantise a checkpoint into a model file, or import one that is quantised already.
@@ -134,8 +141,9 @@ def quantize_command(
     if importer is not None:
         instead = f"does not go with a checkpoint of {importer}, which is imported as it is"
         refuse_options(context, _OF_QUANTISERS, instead)
-        _import(source, output, importer, patterns, as_json=as_json)
+        _import(source, output, importer, patterns, precision, as_json=as_json)
         return
+    refuse_options(context, ("precision",), "goes with a checkpoint that is quantised already")
     if recipe_path is None:
         if config is not None:
             raise click.UsageError("--config goes with --recipe; one format has no choice")
@@ -192,12 +200,18 @@ def _import(
     output: str,
     importer: str,
     patterns: tuple[str, ...],
+    precision: int | None,
     *,
     as_json: bool,
 ) -> None:
     with weights_bar() as progress:
         made = import_file(
-            source, output, importer, patterns=list(patterns) or None, progress=progress
+            source,
+            output,
+            importer,
+            patterns=list(patterns) or None,
+            precision=precision,
+            progress=progress,
         )
     more = {"imported_from": made.importer, "left_out": list(made.left_out)}
     print_model(made.model, as_json=as_json, more=more)

@@ -49,7 +49,7 @@ class GgufImporter(Importer):
     """A GGUF file, or all shards of one.
 
     A layer is a matrix of a quantised type, named as in the file without a last ``.weight``; of
-    stacked experts each is a layer of its own, with its number behind a dot. Rows are in the file's
+    stacked experts each is a layer of its own, as ``.expert0`` and so on. Rows are in the file's
     order, which for the queries and keys of Llama models is that of llama.cpp.
 
     Source
@@ -144,7 +144,7 @@ class GgufImporter(Importer):
                 found[name] = _Layer(tensor, file, entry, 0)
             elif len(entry.shape) == 3:
                 for expert in range(entry.shape[0]):
-                    found[f"{name}.{expert}"] = _Layer(tensor, file, entry, expert)
+                    found[f"{name}.expert{expert}"] = _Layer(tensor, file, entry, expert)
         return found
 
 

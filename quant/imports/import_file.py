@@ -41,6 +41,7 @@ def import_file(
     importer: str = "auto",
     *,
     patterns: Sequence[str] | None = None,
+    precision: int | None = None,
     progress: Callable[[str, int, int], object] | None = None,
 ) -> Imported:
     """Write the layers of a quantised checkpoint into a model file, one in memory at a time.
@@ -58,6 +59,8 @@ def import_file(
     patterns : sequence of str, optional
         Shell patterns (``*``, ``?``, ``[…]``), case-sensitive, each for a layer's whole name. By
         default all quantised layers.
+    precision : int, optional
+        Which of the precisions to take of a checkpoint that has several; by default the largest.
     progress : callable, optional
         Called as ``progress(layer, done, total)``, counted in weights, before each layer is read;
         and at the end with the last layer and ``done == total``.
@@ -69,8 +72,9 @@ def import_file(
     Raises
     ------
     :exc:`ValueError`
-        If the importer is unknown, the checkpoint is of no format that is imported, a pattern
-        matches nothing, or a layer cannot be held exactly; the sentence names the layer.
+        If the importer is unknown, the checkpoint is of no format that is imported or not of the
+        precision, a pattern matches nothing, or a layer cannot be held exactly; the sentence names
+        the layer.
     FileError
         If a file cannot be read or written.
     """
@@ -78,6 +82,8 @@ def import_file(
     chosen = _choose(opened, importer)
     opened.refuse_target(Path(target))
     reader = chosen(opened)
+    if precision is not None:
+        reader.choose_precision(precision)
     layers = _select(reader, patterns)
     sizes = {layer: reader.size(layer) for layer in layers}
     total, done = sum(sizes.values()), 0
@@ -86,6 +92,7 @@ def import_file(
         "lutra": version("lutra"),
         "importer": chosen.name,
         "layers": layers,
+        "precision": precision,
         **opened.identity(),
     }
     with ModelWriter(target, job=job) as writer:

@@ -66,6 +66,16 @@ class Importer(ABC):
     def read_layer(self, layer: str) -> QuantizedMatrix:
         """Read a layer that there is; errors need not name it."""
 
+    def choose_precision(self, bits: int) -> None:
+        """Read layers at one of several precisions that a checkpoint has.
+
+        Raises
+        ------
+        :exc:`ValueError`
+            If it does not have that one, or only one at all.
+        """
+        raise ValueError(f"{self.source.path} has one precision, so that none can be chosen")
+
     def read(self, layer: str) -> QuantizedMatrix:
         """Read a layer.
 

@@ -1,14 +1,18 @@
 """Every importer, by its name on the command line."""
 
 from .awq import AwqImporter
+from .bcq import BcqImporter
+from .bitnet import BitNetImporter
 from .bitsandbytes import BitsAndBytesImporter
 from .compressed_tensors import CompressedTensorsImporter
 from .gguf import GgufImporter
 from .gpt_oss import GptOssImporter
 from .gptq import GptqImporter
+from .hqq import HqqImporter
 from .importer import Importer
 from .modelopt import ModelOptImporter
 from .source import CheckpointSource
+from .squeezellm import SqueezeLlmImporter
 
 __all__ = ["IMPORTERS", "detect_importer"]
 
@@ -22,6 +26,10 @@ IMPORTERS: dict[str, type[Importer]] = {
         ModelOptImporter,
         GptOssImporter,
         GgufImporter,
+        HqqImporter,
+        SqueezeLlmImporter,
+        BitNetImporter,
+        BcqImporter,
     )
 }
 

@@ -136,7 +136,7 @@ def test_experts_are_layers(tmp_path):
         floats=[("ffn_up_exps.bias", bias)],
     )
     importer = opened(path)
-    assert importer.layers == ("ffn_up_exps.0", "ffn_up_exps.1", "ffn_up_exps.2")
+    assert importer.layers == ("ffn_up_exps.expert0", "ffn_up_exps.expert1", "ffn_up_exps.expert2")
     assert importer.left_out == ()
     for expert, layer in enumerate(importer.layers):
         matrix = importer.read(layer)
