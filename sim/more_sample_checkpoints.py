@@ -161,9 +161,12 @@ def write_hqq(
     group_size: int | None = 32,
     dtype: npt.DTypeLike = np.float16,
     as_floats: bool = False,
-    **changes: Any,
+    changes: Mapping[str, Any] | None = None,
 ) -> SampleCheckpoint:
-    """Write one HQQ layer as safetensors, with all that HQQ says of it; ``changes`` go above."""
+    """Write one HQQ layer as safetensors, with all that HQQ says of it.
+
+    ``changes`` replace tensors by their last name, or leave one out that is None there.
+    """
     size = columns if group_size is None else group_size
     count = rows * columns // size
     packing, share, field, packed_type = _HQQ_PACKINGS[2 if bits == 1.58 else int(bits)]
@@ -202,7 +205,9 @@ def write_hqq(
     }
     if group_size is not None:
         said["group_size"] = np.uint8(group_size)
-    said = {name: value for name, value in (said | changes).items() if value is not None}
+    said = {
+        name: value for name, value in (said | dict(changes or {})).items() if value is not None
+    }
     tensors = {f"{stem}.{name}": np.asarray(value) for name, value in said.items()}
     tensors["model.norm.weight"] = np.ones(4, dtype)
     _write(folder, tensors, {"quantization_config": {"quant_method": "hqq"}})
