@@ -10,8 +10,11 @@ from .golden import GoldenModel
 from .handshake import ProtocolError, Sink, Source, StallPattern
 from .host import add_bias, scale_tokens
 from .interface import EngineInterface
+from .language_test import LanguageScore, LanguageTest
+from .model_dims import ModelDims
 from .outputs import convert_output
 from .product import ExactProduct, exact_product
+from .tiny_lm import KvCache, TinyLM
 from .trace import GroupTrace, OutputTrace, trace_output
 from .verilator import ToolError
 
@@ -25,11 +28,16 @@ __all__ = [
     "ExactProduct",
     "GoldenModel",
     "GroupTrace",
+    "KvCache",
+    "LanguageScore",
+    "LanguageTest",
+    "ModelDims",
     "OutputTrace",
     "ProtocolError",
     "Sink",
     "Source",
     "StallPattern",
+    "TinyLM",
     "ToolError",
     "add_bias",
     "adversarial_matrices",

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from corpus import training_text
 from gradient import layer_gradients
-from model import Floats, TinyLM, load
 from safetensors.numpy import save_file
+
+from lutra.sim.tiny_lm import Floats, TinyLM, load
 
 __all__ = ["calibrate", "calibration_windows", "main"]
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from calibrate import calibrate
 from corpus import held_out_text
-from model import Floats, TinyLM, load
 from safetensors.numpy import save_file
 
 from lutra.formats import PackedLayer, QuantizedMatrix
@@ -31,6 +30,7 @@ from lutra.quant import (
     quantize_file,
 )
 from lutra.sim import GoldenModel
+from lutra.sim.tiny_lm import Floats, TinyLM, load
 
 HERE = Path(__file__).parent
 CHECKPOINT = HERE / "tinylm.safetensors"

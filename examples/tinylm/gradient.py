@@ -1,8 +1,9 @@
 """Gradients of the model in NumPy: what a calibration needs of training."""
 
 import numpy as np
-from model import Floats, TinyLM
 from numpy.typing import NDArray
+
+from lutra.sim.tiny_lm import Floats, TinyLM
 
 __all__ = ["LayerGradients", "layer_gradients"]
 

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from calibrate import calibrate
 from corpus import held_out_text
-from model import Floats, TinyLM, load
 from safetensors.numpy import save_file
 
 from lutra.formats import QuantizedMatrix
 from lutra.quant import Mixture, Recipe, load_recipe, quantize_file
+from lutra.sim.tiny_lm import Floats, TinyLM, load
 
 __all__ = ["Measured", "bits_with_scales", "main", "measure", "recipes"]
 

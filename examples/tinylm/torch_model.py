@@ -1,14 +1,15 @@
 """The character model as a torch module whose linear layers can be replaced.
 
-All but the matrix products stays the NumPy code of ``model.py``, so that two sets of layers which
+All but the matrix products stays the NumPy code of ``TinyLM``, so that two sets of layers which
 return the same bits give the same logits to the bit.
 """
 
 import numpy as np
 import torch
-from model import Floats, KvCache, TinyLM
 from numpy.typing import ArrayLike
 from torch import nn
+
+from lutra.sim.tiny_lm import Floats, KvCache, TinyLM
 
 __all__ = ["TorchTinyLM"]
 

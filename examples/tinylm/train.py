@@ -1,6 +1,7 @@
 """Train the character model of this folder and write its checkpoint.
 
-Needs PyTorch, which nothing else here does; takes about a quarter of an hour on two CPU cores.
+Needs PyTorch, which nothing else here does; the middle size takes about a quarter of an hour on two
+CPU cores.
 """
 
 import argparse
@@ -14,12 +15,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from corpus import held_out_text, training_text
-from dims import DIMS, ModelDims, tensor_shapes
-from model import TinyLM
+from dims import CHECKPOINTS, SIZES
 from numpy.typing import NDArray
 from safetensors.numpy import save
 from torch import Tensor, nn
 from torch.nn import functional
+
+from lutra.sim.model_dims import DIMS, ModelDims, tensor_shapes
+from lutra.sim.tiny_lm import TinyLM
 
 __all__ = ["Recipe", "TorchLM", "main", "train", "write_checkpoint"]
 
@@ -27,6 +30,9 @@ Halves = NDArray[np.float16]
 
 # Between the float32 logits of PyTorch and of NumPy, which only add up in another order.
 LOGITS_TOLERANCE = 1e-3
+
+# Wider models diverge at rates at which narrow ones still learn.
+PEAK_RATES = {"small": 6e-3, "medium": 4e-3, "large": 2e-3}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +53,11 @@ class Recipe:
         Steps over which the learning rate rises to its peak.
     weight_decay : :class:`float`
         Decay of the matrices; the gains of the norms are left alone.
+    bfloat16 : :class:`bool`
+        Whether to multiply in bfloat16, as faster hardware can; weights and sums stay float32.
+    seconds : :class:`float`
+        Time after which training ends where it has not taken all its steps. The learning rate
+        falls with the time where that goes by faster than the steps.
     """
 
     steps: int
@@ -55,12 +66,15 @@ class Recipe:
     peak_rate: float = 4e-3
     warm_up_steps: int = 100
     weight_decay: float = 0.1
+    bfloat16: bool = False
+    seconds: float = math.inf
 
-    def rate(self, step: int) -> float:
-        """Learning rate of a step, as a fraction of the peak."""
+    def rate(self, step: int, elapsed: float = 0.0) -> float:
+        """Learning rate of a step, ``elapsed`` seconds into training, as a fraction of the peak."""
         if step < self.warm_up_steps:
             return (step + 1) / self.warm_up_steps
         progress = (step - self.warm_up_steps) / max(1, self.steps - self.warm_up_steps)
+        progress = min(1.0, max(progress, elapsed / self.seconds))
         return 0.1 + 0.45 * (1 + math.cos(math.pi * progress))
 
 
@@ -158,16 +172,25 @@ class Decoder(nn.Module):
 
 
 class TorchLM(nn.Module):
-    """The model of ``model.py`` in PyTorch; its parameters have the names of a checkpoint.
+    """``TinyLM`` in PyTorch; its parameters have the names of a checkpoint.
 
     Parameters
     ----------
     dims : :class:`ModelDims`
         Dimensions of the model.
+
+    Attributes
+    ----------
+    dims : :class:`ModelDims`
+        As given.
+    steps_taken : :class:`int`
+        Steps of the optimiser so far.
     """
 
     def __init__(self, dims: ModelDims = DIMS) -> None:
         super().__init__()
+        self.dims = dims
+        self.steps_taken = 0
         self.model = Decoder(dims)
         self.lm_head = _matrix(dims.hidden_size, dims.vocab_size)
         self._initialise(dims)
@@ -187,7 +210,12 @@ class TorchLM(nn.Module):
 
 
 def train(
-    recipe: Recipe, text: Tensor, held_out: Tensor, report: Callable[[str], None] = print
+    recipe: Recipe,
+    text: Tensor,
+    held_out: Tensor,
+    report: Callable[[str], None] = print,
+    *,
+    dims: ModelDims = DIMS,
 ) -> TorchLM:
     """Train a model from random weights.
 
@@ -199,6 +227,8 @@ def train(
         Text to train on, and text that is only looked at to report progress.
     report : callable
         Takes each line of progress.
+    dims : :class:`ModelDims`
+        Dimensions of the model.
 
     Returns
     -------
@@ -206,27 +236,34 @@ def train(
         The model after the last step.
     """
     torch.manual_seed(recipe.seed)
-    lm = TorchLM()
+    lm = TorchLM(dims)
     optimizer = _optimizer(lm, recipe)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, recipe.rate)
     start = time.monotonic()
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: recipe.rate(step, time.monotonic() - start)
+    )
     for step in range(recipe.steps):
-        window = _random_windows(text, recipe.batch_size)
+        window = _random_windows(text, recipe.batch_size, dims.context_length)
         optimizer.zero_grad(set_to_none=True)
-        loss = _loss(lm, window)
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
+            loss = _loss(lm, window)
         loss.backward()
         nn.utils.clip_grad_norm_(lm.parameters(), 1.0)
         optimizer.step()
         schedule.step()
+        lm.steps_taken += 1
+        elapsed = time.monotonic() - start
         if step % 50 == 49 or step in (0, recipe.steps - 1):
-            elapsed = time.monotonic() - start
             line = f"step {step + 1:5} of {recipe.steps}: loss {loss.item():.3f}, {elapsed:.0f} s"
             report(line + (_held_out_note(lm, held_out) if step % 250 == 249 else ""))
+        if elapsed > recipe.seconds:
+            report(f"time is over after {step + 1} steps")
+            break
     return lm
 
 
 def write_checkpoint(path: Path, lm: TorchLM, recipe: Recipe, held_out: bytes) -> float:
-    """Round the weights to float16, judge them with ``model.py`` and write them to a file.
+    """Round the weights to float16, judge them with ``TinyLM`` and write them to a file.
 
     The file is written beside and then renamed, so that no reader ever sees half of one.
 
@@ -249,18 +286,19 @@ def write_checkpoint(path: Path, lm: TorchLM, recipe: Recipe, held_out: bytes) -
     Raises
     ------
     :exc:`RuntimeError`
-        If ``model.py`` does not compute what PyTorch does.
+        If ``TinyLM`` does not compute what PyTorch does.
     """
     tensors = _rounded(lm)
-    numpy_lm = TinyLM(tensors)
+    numpy_lm = TinyLM(tensors, dims=lm.dims)
     _check_same(lm, numpy_lm, held_out)
     perplexity = numpy_lm.perplexity(held_out)
-    metadata = DIMS.to_metadata() | {
+    metadata = lm.dims.to_metadata() | {
         "architecture": "llama",
         "python": platform.python_version(),
         "seed": str(recipe.seed),
-        "steps": str(recipe.steps),
+        "steps": str(lm.steps_taken),
         "batch_size": str(recipe.batch_size),
+        "products": "bfloat16" if recipe.bfloat16 else "float32",
         "held_out_loss": f"{math.log(perplexity):.4f}",
     }
     partial = path.with_name(path.name + ".partial")
@@ -273,22 +311,39 @@ def main() -> None:
     """Train as the command line says."""
     folder = Path(__file__).parent
     parser = argparse.ArgumentParser(description="Train the character model of this folder.")
+    parser.add_argument("--size", choices=SIZES, default="medium", help="(default: medium)")
     parser.add_argument("--steps", type=int, default=4400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--output", type=Path, default=folder / "tinylm.safetensors")
+    parser.add_argument("--bfloat16", action="store_true", help="multiply in bfloat16")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="end at the latest then")
+    parser.add_argument("--output", type=Path, help="checkpoint (default: that of the size, here)")
     arguments = parser.parse_args()
 
     torch.set_num_threads(arguments.threads)
-    recipe = Recipe(steps=arguments.steps, seed=arguments.seed, batch_size=arguments.batch_size)
+    output = arguments.output or folder / CHECKPOINTS[arguments.size]
+    recipe = Recipe(
+        steps=arguments.steps,
+        seed=arguments.seed,
+        batch_size=arguments.batch_size,
+        peak_rate=PEAK_RATES[arguments.size],
+        bfloat16=arguments.bfloat16,
+        seconds=60 * arguments.minutes,
+    )
     text, held_out = training_text(), held_out_text()
     print(f"{len(text)} characters to train on, {len(held_out)} held out")
-    lm = train(recipe, _as_tensor(text), _as_tensor(held_out), lambda line: print(line, flush=True))
-    perplexity = write_checkpoint(arguments.output, lm, recipe, held_out)
+    lm = train(
+        recipe,
+        _as_tensor(text),
+        _as_tensor(held_out),
+        lambda line: print(line, flush=True),
+        dims=SIZES[arguments.size],
+    )
+    perplexity = write_checkpoint(output, lm, recipe, held_out)
     print(
         f"held-out perplexity per character {perplexity:.3f} ({math.log2(perplexity):.3f} bits), "
-        f"{arguments.output.stat().st_size} bytes"
+        f"{output.stat().st_size} bytes"
     )
 
 
@@ -312,10 +367,10 @@ def _optimizer(lm: TorchLM, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=recipe.peak_rate, betas=(0.9, 0.95), fused=True)
 
 
-def _random_windows(text: Tensor, batch_size: int) -> Tensor:
+def _random_windows(text: Tensor, batch_size: int, length: int) -> Tensor:
     # One character more than a context: each but the last is read, each but the first predicted.
-    starts = torch.randint(len(text) - DIMS.context_length, (batch_size, 1))
-    return text[starts + torch.arange(DIMS.context_length + 1)]
+    starts = torch.randint(len(text) - length, (batch_size, 1))
+    return text[starts + torch.arange(length + 1)]
 
 
 def _loss(lm: TorchLM, window: Tensor) -> Tensor:
@@ -325,9 +380,10 @@ def _loss(lm: TorchLM, window: Tensor) -> Tensor:
 
 def _held_out_note(lm: TorchLM, held_out: Tensor) -> str:
     # A sample is enough to follow progress; the checkpoint is judged on the whole text.
-    starts = torch.linspace(0, len(held_out) - DIMS.context_length - 1, 64).long()[:, None]
+    length = lm.dims.context_length
+    starts = torch.linspace(0, len(held_out) - length - 1, 64).long()[:, None]
     with torch.no_grad():
-        loss = _loss(lm, held_out[starts + torch.arange(DIMS.context_length + 1)]).item()
+        loss = _loss(lm, held_out[starts + torch.arange(length + 1)]).item()
     return f", held-out perplexity about {math.exp(loss):.3f}"
 
 
@@ -338,11 +394,11 @@ def _rounded(lm: TorchLM) -> dict[str, Halves]:
             half = parameter.half()
             parameter.copy_(half)
             tensors[name] = half.numpy()
-    return {name: tensors[name] for name in tensor_shapes()}
+    return {name: tensors[name] for name in tensor_shapes(lm.dims)}
 
 
 def _check_same(lm: TorchLM, numpy_lm: TinyLM, text: bytes) -> None:
-    tokens = _as_tensor(text[: DIMS.context_length])
+    tokens = _as_tensor(text[: lm.dims.context_length])
     with torch.no_grad():
         expected = lm(tokens[None])[0].numpy()
     error = float(np.abs(numpy_lm.logits(tokens.numpy()) - expected).max())

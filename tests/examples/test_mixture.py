@@ -6,13 +6,13 @@ import corpus
 import numpy as np
 import pytest
 from calibrate import calibrate, calibration_windows
-from dims import ModelDims, tensor_shapes
 from gradient import layer_gradients
 from mixture import bits_with_scales, measure, recipes
-from model import TinyLM, load
 from safetensors.numpy import save_file
 
 from lutra.quant import Mixture, load_recipe, quantize
+from lutra.sim.model_dims import ModelDims, tensor_shapes
+from lutra.sim.tiny_lm import TinyLM, load
 
 FOLDER = Path(__file__).parents[2] / "examples" / "tinylm"
 SMALL = ModelDims(

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from model import load
 from torch_model import TorchTinyLM
 
 from lutra.formats import Numerics
 from lutra.gpu import patch
 from lutra.quant import Recipe, quantize_file
 from lutra.sim import GoldenModel
+from lutra.sim.tiny_lm import load
 
 TINYLM = Path(__file__).parents[2] / "examples" / "tinylm"
 CHECKPOINT = TINYLM / "tinylm.safetensors"

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from dims import DIMS, ModelDims, tensor_shapes
 from numpy.typing import ArrayLike, NDArray
 from safetensors import safe_open
+
+from .model_dims import DIMS, ModelDims, tensor_shapes
 
 __all__ = ["Floats", "KvCache", "Matmul", "TinyLM", "load"]
 
@@ -234,19 +235,63 @@ class TinyLM:
         :exc:`ValueError`
             If the text is not longer than the context, or there are fewer windows than asked for.
         """
+        windows = self.windows(text, window_count)
+        total = 0.0
+        for window in windows:
+            predicted = self.log_probabilities(window[:-1])
+            chosen = predicted[np.arange(len(predicted)), window[1:]]
+            total -= float(chosen.sum(dtype=np.float64))
+        return float(np.exp(total / windows[:, 1:].size))
+
+    def windows(self, text: bytes, count: int | None = None) -> NDArray[np.uint8]:
+        """Cut a text into windows of one context each that do not overlap.
+
+        Parameters
+        ----------
+        text : :class:`bytes`
+            Text of the vocabulary, longer than the context.
+        count : :class:`int` or :data:`None`
+            Number of windows, spread evenly over the text; by default all of them.
+
+        Returns
+        -------
+        uint8 array, shape (count, context_length + 1)
+            A token more than a context: each but the last is read, each but the first predicted.
+
+        Raises
+        ------
+        :exc:`ValueError`
+            If the text is not longer than the context, has other tokens, or has fewer windows than
+            asked for.
+        """
         length = self.dims.context_length
         tokens = np.frombuffer(text, np.uint8)
+        if len(tokens) <= length:
+            raise ValueError(f"The text must be longer than {length} characters, not {len(tokens)}")
+        if tokens.max() >= self.dims.vocab_size:
+            raise ValueError(
+                f"The text must have bytes below {self.dims.vocab_size} only, not {tokens.max()}"
+            )
         available = (len(tokens) - 1) // length
-        count = available if window_count is None else window_count
-        if not 0 < count <= available:
-            raise ValueError(f"Window count must be from 1 to {available}, not {count!r}")
-        total = 0.0
-        for window in range(count):
-            start = window * available // count * length
-            predicted = _log_softmax(self.logits(tokens[start : start + length]))
-            target = tokens[start + 1 : start + length + 1]
-            total -= float(predicted[np.arange(length), target].sum(dtype=np.float64))
-        return float(np.exp(total / (count * length)))
+        chosen = available if count is None else count
+        if not 0 < chosen <= available:
+            raise ValueError(f"Window count must be from 1 to {available}, not {chosen!r}")
+        starts = np.arange(chosen)[:, None] * available // chosen * length
+        return tokens[starts + np.arange(length + 1)]
+
+    def log_probabilities(self, tokens: ArrayLike) -> Floats:
+        """Read tokens and return the logarithms of what is predicted after each of them.
+
+        Parameters
+        ----------
+        tokens : array of integers, shape (M,)
+            As for :meth:`logits`.
+
+        Returns
+        -------
+        float32 array, shape (M, vocab_size)
+        """
+        return _log_softmax(self.logits(tokens))
 
     def _steps(self, prompt: bytearray, text: bytearray, count: int) -> Iterator[Floats]:
         # Yields the logits of the next character; the caller appends its choice to the text.
@@ -328,10 +373,13 @@ class TinyLM:
 def load(path: str | Path, matmul: Matmul | None = None) -> TinyLM:
     """Read a checkpoint, with its dimensions, from a safetensors file.
 
+    The dimensions are in the file's metadata, under the names of :class:`ModelDims`.
+
     Parameters
     ----------
     path : :class:`str` or :class:`pathlib.Path`
-        File that ``train.py`` wrote.
+        File with float tensors as :func:`tensor_shapes` names them, such as
+        ``examples/tinylm/train.py`` writes.
     matmul : :data:`Matmul` or :data:`None`
         As for :class:`TinyLM`.
 
@@ -339,9 +387,20 @@ def load(path: str | Path, matmul: Matmul | None = None) -> TinyLM:
     -------
     :class:`TinyLM`
         The model.
+
+    Raises
+    ------
+    :exc:`ValueError`
+        If the metadata do not have the dimensions, or the tensors are not those of such a model.
     """
     with safe_open(path, framework="numpy") as checkpoint:
-        dims = ModelDims.from_metadata(checkpoint.metadata())
+        try:
+            dims = ModelDims.from_metadata(checkpoint.metadata() or {})
+        except KeyError as error:
+            raise ValueError(
+                f"{path} is no language model that Lutra can run: its metadata do not have "
+                f"{error.args[0]}; examples/tinylm/train.py writes such checkpoints"
+            ) from None
         names = checkpoint.keys()
         tensors = {name: checkpoint.get_tensor(name) for name in names}
     return TinyLM(tensors, matmul, dims=dims)
