@@ -8,9 +8,11 @@ import click
 from ..fpga import LinkError
 from ..sim import ToolError
 from .backend import EngineError
+from .command_advise import advise_command
 from .command_board import board_command
 from .command_compare import compare_command
 from .command_export import export_command
+from .command_evaluate import evaluate_command
 from .command_formats import formats_command
 from .command_generate import generate_command
 from .command_inspect import inspect_command
@@ -38,6 +40,8 @@ for command in (
     quantize_command,
     inspect_command,
     export_command,
+    evaluate_command,
+    advise_command,
     generate_command,
     simulate_command,
     compare_command,

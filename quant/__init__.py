@@ -20,7 +20,9 @@ from .quantize_file import quantize_file
 from .quantize_mixture import quantize_mixture
 from .recipe import Recipe
 from .recipe_hash import recipe_hash
+from .scaling_law import Layout, ScalingLaw
 from .slim import slim
+from .weight_error import WeightError, weight_error
 
 __all__ = [
     "METHODS",
@@ -34,6 +36,7 @@ __all__ = [
     "LayerCalibration",
     "LayerRecord",
     "LayeredRecipe",
+    "Layout",
     "Method",
     "Mixture",
     "ModelFile",
@@ -41,6 +44,8 @@ __all__ = [
     "Option",
     "OptionValue",
     "Recipe",
+    "ScalingLaw",
+    "WeightError",
     "knapsack",
     "load_recipe",
     "method_for",
@@ -53,4 +58,5 @@ __all__ = [
     "recipe_hash",
     "slim",
     "uniform_to_bcq",
+    "weight_error",
 ]

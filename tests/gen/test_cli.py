@@ -31,6 +31,15 @@ from .faulty import Faulty
 
 COMMANDS = [
     *("formats", "quantize", "inspect", "export", "generate", "simulate", "compare", "synth"),
+    "formats",
+    "quantize",
+    "inspect",
+    "evaluate",
+    "advise",
+    "generate",
+    "simulate",
+    "compare",
+    "synth",
 ]
 LUTRA = str(Path(sys.executable).with_name("lutra"))
 
