@@ -13,7 +13,6 @@ import csv
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
-from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from lutra.formats import Numerics
 from lutra.gen.console import print_line, print_table, progress_bar
+from lutra.gen.plot import Panel, Series, draw
 from lutra.gpu import PackedWeights, matmul
 from lutra.gpu.configs import DECODE_CONFIGS, PREFILL_CONFIGS
 from lutra.gpu.launch import DECODE_TOKENS, launch_matmul
@@ -277,42 +277,26 @@ def write_csv(path: Path, rows: list[Row]) -> None:
 
 def write_plot(path: Path, rows: list[Row]) -> None:
     """Draw time against float16 over tokens, a panel for each shape, as SVG."""
-    shapes = list(dict.fromkeys((row.rows, row.columns) for row in rows))
-    colours = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666", "#000")
-    parts = []
-    for panel, shape in enumerate(shapes):
-        top = 260 * panel
-        parts.append(f'<text x="60" y="{top + 20}">{shape[0]} x {shape[1]}: time / float16</text>')
+    panels = []
+    for shape in dict.fromkeys((row.rows, row.columns) for row in rows):
         mine = [row for row in rows if (row.rows, row.columns) == shape]
-        measured = [row for row in mine if row.time_of_float16 is not None]
-        if not measured:
-            parts.append(f'<text x="60" y="{top + 120}">{NOT_MEASURED}</text>')
-            continue
-        high = max(row.time_of_float16 or 0 for row in measured)
-        steps = list(dict.fromkeys(row.tokens for row in measured))
-        for place, tokens in enumerate(steps):
-            parts.append(f'<text x="{60 + 60 * place}" y="{top + 245}">{tokens}</text>')
-        for share in (0, 0.5, 1):
-            y = top + 225 - 190 * share
-            parts.append(f'<text x="5" y="{y:.0f}">{high * share:.2f}</text>')
-        for index, what in enumerate(dict.fromkeys(row.what for row in measured)):
-            colour = colours[index % len(colours)]
-            points = [
-                (60 + 60 * steps.index(row.tokens), top + 225 - 190 * row.time_of_float16 / high)
-                for row in measured
-                if row.what == what and row.time_of_float16 is not None
-            ]
-            for (x0, y0), (x1, y1) in pairwise(points):
-                parts.append(
-                    f'<line x1="{x0}" y1="{y0:.1f}" x2="{x1}" y2="{y1:.1f}" stroke="{colour}"/>'
-                )
-            x, y = 90 + 60 * len(steps), top + 40 + 16 * index
-            parts.append(f'<text x="{x}" y="{y}" fill="{colour}">{what}</text>')
-    size = f'width="900" height="{260 * len(shapes)}" font-family="sans-serif" font-size="12"'
-    body = "\n".join(parts)
-    path.write_text(
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n{body}\n</svg>\n', encoding="utf-8"
-    )
+        lines: dict[str, list[tuple[float, float]]] = {}
+        for row in mine:
+            if row.time_of_float16 is not None:
+                lines.setdefault(row.what, []).append((row.tokens, row.time_of_float16))
+        panels.append(
+            Panel(
+                title=f"{shape[0]} x {shape[1]}",
+                x_label="tokens",
+                y_label="time / float16",
+                series=[
+                    Series(name=what, points=points, joined=True) for what, points in lines.items()
+                ],
+                x_log=True,
+                note=NOT_MEASURED,
+            )
+        )
+    path.write_text(draw(panels), encoding="utf-8")
 
 
 if __name__ == "__main__":

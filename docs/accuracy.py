@@ -1,0 +1,481 @@
+"""Write ``docs/accuracy.md`` and its plots from the table of measurements, ``docs/accuracy.csv``.
+
+Run ``.venv/bin/python docs/accuracy.py``. ``examples/tinylm/evaluate.py`` makes the table; nothing
+is measured here, and the same table gives the same page.
+"""
+
+import csv
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from lutra.gen.pareto import pareto_front
+from lutra.gen.plot import Panel, Series, draw
+
+PAGE = Path(__file__).with_suffix(".md")
+TABLE = Path(__file__).with_suffix(".csv")
+SIZES = ("small", "medium", "large")
+GROUP_SIZES = (32, 128)
+# Of those that serve a format, what it is compared by where quantisers are not the question.
+PLAIN = ("absmax", "alternating", "nearest")
+
+
+class Row(NamedTuple):
+    """A line of the table: one model, quantised in one way."""
+
+    size: str
+    format: str
+    group_size: int
+    method: str
+    options: str
+    weights: int
+    windows: int
+    code_bits: float
+    stored_bits: float
+    sqnr_db: str
+    loss: float
+    excess: float
+    excess_error: float
+    perplexity: float
+    kl: float
+    cycles: int | None
+
+    @property
+    def how(self) -> str:
+        """Quantiser and its options."""
+        return f"{self.method}, {self.options}" if self.options else self.method
+
+    @property
+    def label(self) -> str:
+        """What a reader finds the row by."""
+        return f"{self.format}, group {self.group_size}, {self.how}"
+
+
+class Claim(NamedTuple):
+    """That one way to quantise loses less than another, wherever both were measured.
+
+    A side is format, method and options; a method of "*" is the plainest that serves the format.
+    """
+
+    text: str
+    better: tuple[str, str, str]
+    worse: tuple[str, str, str]
+
+
+_HEADING = """\
+# Accuracy
+
+<!-- Made by docs/accuracy.py from docs/accuracy.csv. Edit those, not this. -->
+
+What formats, group sizes and quantisers do to a language model: the character models of
+[examples/tinylm](../examples/tinylm/README.md), quantised after training and read on text that they
+have not been trained on. Every layer has one format, all scales have 8 magnitude bits unless a
+format's own scales are wider. These are models of a few million parameters that predict characters
+of Python source; orderings among formats may carry over to others, losses do not.
+
+    python examples/tinylm/evaluate.py   # measures what is missing in docs/accuracy.csv
+    python docs/accuracy.py              # writes this page and its plots
+    lutra evaluate examples/tinylm/tinylm.safetensors --format int4,bitmod4 --text FILE
+
+- *loss*: mean negative log likelihood of a character in nats; its exponential is the *perplexity*.
+- *excess*: what of the loss is not in that of the model in floating point, with its standard error
+  over the windows of text. Two losses are called equal below where they differ by less than two
+  standard errors of their difference, taken as if they did not correlate; they do, which makes this
+  cautious.
+- *KL*: mean divergence, in nats a character, of what is predicted from what is predicted in
+  floating point.
+- *SQNR*: squares of all weights over squares of their errors, in decibels.
+- *stored bits*: all that the model file holds for a weight, with scales, zero-points and format
+  ids. Row scales and groups weigh more here than in wider layers.
+- *cycles*: of the preset `small` made for the one format, predicted by the cycle model, all layers
+  for one token. Empty where no engine runs the format.
+
+Products are those of the quantised weights in float32: an engine's own rounding of activations is
+left out.
+"""
+
+_MODELS = """\
+## Models
+"""
+
+_CLAIMS = """\
+## Orderings
+
+What the authors of formats and quantisers say, or what one would expect, against what was measured
+here. *Holds* and *does not hold* mean a difference of two standard errors or more.
+"""
+
+_FOUR_BITS = """\
+## Four bits against floating point
+
+The least loss of each format of 4 code bits, and by how much of the loss in floating point it is
+larger.
+"""
+
+_PLOTS = """\
+## Bits and cycles
+
+Every case of the middle model that is no worse than a loss of 0.5 nats above floating point, and
+the Pareto front: those that no other beats in both. Point at a dot in the SVG to see what it is.
+
+![loss against stored bits](accuracy-bits.svg)
+
+![loss against predicted cycles](accuracy-cycles.svg)
+"""
+
+_SCALING = """\
+## Models of several sizes
+
+Whether to spend a bit on a larger model or on a finer format: the loss against all bits of the
+quantised layers, parameters times stored bits. For each size and number of code bits the case of
+least loss.
+
+![loss against total bits](accuracy-scaling.svg)
+"""
+
+_ALL = """\
+## All measurements
+"""
+
+_BITMOD = "Each group choosing a special value beats a zero-point, which beats neither (BitMoD)"
+_CLIPPING = "Clipping to the least squared error beats scaling to the largest weight"
+_CLAIMED = (
+    Claim(
+        "BitMoD's 3 bits beat 3-bit integers with a zero-point (BitMoD)",
+        ("bitmod3", "*", ""),
+        ("int3_asym", "*", ""),
+    ),
+    Claim("... also with clipping", ("bitmod3", "mse", ""), ("int3_asym", "mse", "")),
+    Claim(
+        "BitMoD's 3 bits beat FP3 without special values (BitMoD)",
+        ("bitmod3", "*", ""),
+        ("float3_e2m0", "*", ""),
+    ),
+    Claim(
+        "BitMoD's 4 bits beat FP4 without special values (BitMoD)",
+        ("bitmod4", "*", ""),
+        ("float4_e2m1", "*", ""),
+    ),
+    Claim(
+        "FP4 beats 4-bit integers of equal bits (LLM-FP4)",
+        ("float4_e2m1", "*", ""),
+        ("int4", "*", ""),
+    ),
+    Claim(
+        "E2M1 beats E1M2 (the scaling law of FP training; it is not about this)",
+        ("float4_e2m1", "*", ""),
+        ("float4_e1m2", "*", ""),
+    ),
+    Claim("E2M1 beats E3M0 (the same)", ("float4_e2m1", "*", ""), ("float4_e3m0", "*", "")),
+    Claim("NF4 beats FP4 (QLoRA)", ("nf4", "*", ""), ("float4_e2m1", "*", "")),
+    Claim("Squares beat integers (PowerQuant)", ("power4", "*", ""), ("int4", "*", "")),
+    Claim("Zero-points help at 3 bits", ("int3_asym", "*", ""), ("int3", "*", "")),
+    Claim(f"{_CLIPPING}: int2", ("int2", "mse", ""), ("int2", "absmax", "")),
+    Claim("... int3", ("int3", "mse", ""), ("int3", "absmax", "")),
+    Claim("... int4", ("int4", "mse", ""), ("int4", "absmax", "")),
+)
+
+
+def page(rows: Sequence[Row]) -> str:
+    """Return the page's text."""
+    parts = [_HEADING, _MODELS, _models(rows), _CLAIMS, _claims(rows), _FOUR_BITS]
+    parts += [_four_bits(rows), _PLOTS, _front_table(rows), _SCALING, _scaling_table(rows), _ALL]
+    for size in SIZES:
+        mine = [row for row in rows if row.size == size and row.method]
+        if mine:
+            parts += [f"### {size.capitalize()}\n", _all(mine)]
+    return "\n".join(parts)
+
+
+def plots(rows: Sequence[Row]) -> dict[str, str]:
+    """Return the SVG files by name."""
+    return {
+        "accuracy-bits.svg": draw([_against(rows, "stored bits a weight", _stored_bits)]),
+        "accuracy-cycles.svg": draw([_against(rows, "cycles a token", _cycles)]),
+        "accuracy-scaling.svg": draw([_scaling_panel(rows)]),
+    }
+
+
+def read() -> list[Row]:
+    """Read the table."""
+    with TABLE.open(newline="", encoding="utf-8") as file:
+        return [_row(line) for line in csv.DictReader(file)]
+
+
+def _row(line: dict[str, str]) -> Row:
+    return Row(
+        size=line["size"],
+        format=line["format"],
+        group_size=int(line["group_size"]),
+        method=line["method"],
+        options=line["options"],
+        weights=int(line["weights"]),
+        windows=int(line["windows"]),
+        code_bits=float(line["code_bits"]),
+        stored_bits=float(line["stored_bits"]),
+        sqnr_db=line["sqnr_db"],
+        loss=float(line["loss"]),
+        excess=float(line["excess"]),
+        excess_error=float(line["excess_error"]),
+        perplexity=float(line["perplexity"]),
+        kl=float(line["kl"]),
+        cycles=int(line["cycles"]) if line["cycles"] else None,
+    )
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def _in_float(rows: Iterable[Row], size: str) -> Row | None:
+    return next((row for row in rows if row.size == size and not row.method), None)
+
+
+def _models(rows: Sequence[Row]) -> str:
+    found = [row for size in SIZES if (row := _in_float(rows, size))]
+    columns = ("model", "weights in quantised layers", "windows", "loss", "perplexity")
+    return _table(
+        columns,
+        (
+            (row.size, f"{row.weights:,}", str(row.windows), f"{row.loss:.4f}", _p(row.perplexity))
+            for row in found
+        ),
+    )
+
+
+def _p(perplexity: float) -> str:
+    return f"{perplexity:.4f}"
+
+
+def _find(rows: Iterable[Row], side: tuple[str, str, str]) -> Row | None:
+    """Return the row of one side among those of a size and a group size."""
+    name, method, options = side
+    for row in rows:
+        fits = row.method in PLAIN if method == "*" else row.method == method
+        if row.format == name and fits and row.options == options:
+            return row
+    return None
+
+
+def _claims(rows: Sequence[Row]) -> str:
+    lines: list[Sequence[str]] = []
+    for claim in _CLAIMED:
+        for size in SIZES:
+            for group_size in GROUP_SIZES:
+                mine = [row for row in rows if (row.size, row.group_size) == (size, group_size)]
+                better, worse = _find(mine, claim.better), _find(mine, claim.worse)
+                if better and worse:
+                    lines.append((
+                        claim.text,
+                        size,
+                        str(group_size),
+                        f"{better.excess:.4f}",
+                        f"{worse.excess:.4f}",
+                        _verdict(better, worse),
+                    ))
+    columns = ("claim", "model", "group", "excess", "of the other", "here")
+    return _table(columns, lines)
+
+
+def _verdict(better: Row, worse: Row) -> str:
+    error = math.hypot(better.excess_error, worse.excess_error)
+    if abs(worse.loss - better.loss) < 2 * error:
+        return "equal"
+    return "holds" if better.loss < worse.loss else "**does not hold**"
+
+
+def _four_bits(rows: Sequence[Row]) -> str:
+    lines: list[Sequence[str]] = []
+    for size in SIZES:
+        reference = _in_float(rows, size)
+        best: dict[str, Row] = {}
+        for row in rows:
+            if row.size == size and row.method and row.code_bits == 4:
+                best[row.format] = min(best.get(row.format, row), row, key=_loss)
+        lines += [
+            (
+                size,
+                f"`{row.format}`",
+                str(row.group_size),
+                row.how,
+                f"{row.stored_bits:.3f}",
+                f"{row.loss:.4f}",
+                f"{100 * row.excess / reference.loss:+.2f} %",
+                "yes" if row.excess <= 0.005 * reference.loss else "no",
+            )
+            for row in sorted(best.values(), key=_loss)
+            if reference
+        ]
+    columns = ("model", "format", "group", "quantiser", "stored bits", "loss", "more", "0.5 %?")
+    return _table(columns, lines)
+
+
+def _loss(row: Row) -> float:
+    return row.loss
+
+
+def _stored_bits(row: Row) -> float | None:
+    return row.stored_bits
+
+
+def _cycles(row: Row) -> float | None:
+    return row.cycles
+
+
+def _shown(rows: Sequence[Row]) -> list[Row]:
+    """Return the cases of the middle model that are worth a dot."""
+    return [row for row in rows if row.size == "medium" and row.method and row.excess < 0.5]
+
+
+def _against(rows: Sequence[Row], label: str, figure) -> Panel:
+    shown = [row for row in _shown(rows) if figure(row) is not None]
+    kinds = {
+        "integers": [row for row in shown if row.format.startswith("int")],
+        "floats": [row for row in shown if row.format.startswith("float")],
+        "BitMoD": [row for row in shown if row.format.startswith("bitmod")],
+        "binary coding": [row for row in shown if row.format.startswith("bcq")],
+    }
+    taken = {row.label for members in kinds.values() for row in members}
+    kinds["others"] = [row for row in shown if row.label not in taken]
+    series = [
+        Series(
+            name=name,
+            points=[(figure(row), row.loss) for row in members],
+            labels=[row.label for row in members],
+        )
+        for name, members in kinds.items()
+        if members
+    ]
+    front = _front(shown, figure)
+    line = Series(
+        name="Pareto front",
+        points=[(figure(row), row.loss) for row in front],
+        labels=[row.label for row in front],
+        joined=True,
+    )
+    return Panel(
+        title=f"Middle model: loss against {label}",
+        x_label=label,
+        y_label="loss in nats a character",
+        series=[*series, line],
+    )
+
+
+def _front(rows: Sequence[Row], figure) -> list[Row]:
+    return [rows[index] for index in pareto_front([(figure(row), row.loss) for row in rows])]
+
+
+def _front_table(rows: Sequence[Row]) -> str:
+    shown = _shown(rows)
+    in_bits = {row.label for row in _front(shown, _stored_bits)}
+    timed = [row for row in shown if row.cycles is not None]
+    in_cycles = {row.label for row in _front(timed, _cycles)}
+    lines = (
+        (
+            f"`{row.format}`",
+            str(row.group_size),
+            row.how,
+            f"{row.stored_bits:.3f}",
+            _number(row.cycles),
+            f"{row.loss:.4f}",
+            "yes" if row.label in in_bits else "",
+            "yes" if row.label in in_cycles else "",
+        )
+        for row in sorted(shown, key=lambda row: (row.stored_bits, row.loss))
+        if row.label in in_bits | in_cycles
+    )
+    columns = ("format", "group", "quantiser", "stored bits", "cycles", "loss", "bits", "cycles")
+    return "On a front, for bits or for cycles:\n\n" + _table(columns, lines)
+
+
+def _best_by_bits(rows: Sequence[Row], size: str) -> Iterator[Row]:
+    """Yield the case of least loss for each number of code bits."""
+    mine = [row for row in rows if row.size == size and row.method]
+    for bits in sorted({row.code_bits for row in mine}):
+        yield min((row for row in mine if row.code_bits == bits), key=_loss)
+
+
+def _total_bits(row: Row) -> float:
+    return row.weights * row.stored_bits
+
+
+def _scaling_panel(rows: Sequence[Row]) -> Panel:
+    series = []
+    for size in SIZES:
+        best = list(_best_by_bits(rows, size))
+        if best:
+            series.append(
+                Series(
+                    name=size,
+                    points=[(_total_bits(row) / 1e6, row.loss) for row in best],
+                    labels=[row.label for row in best],
+                    joined=True,
+                )
+            )
+    return Panel(
+        title="Loss against all bits of the quantised layers",
+        x_label="megabits",
+        y_label="loss in nats a character",
+        series=series,
+        x_log=True,
+    )
+
+
+def _scaling_table(rows: Sequence[Row]) -> str:
+    every = [row for size in SIZES for row in _best_by_bits(rows, size)]
+    front = {row.label + row.size for row in _front(every, _total_bits)}
+    lines = (
+        (
+            row.size,
+            f"{row.code_bits:g}",
+            f"`{row.format}`",
+            str(row.group_size),
+            row.how,
+            f"{_total_bits(row) / 1e6:.2f}",
+            f"{row.loss:.4f}",
+            "yes" if row.label + row.size in front else "",
+        )
+        for row in sorted(every, key=_total_bits)
+    )
+    columns = ("model", "code bits", "format", "group", "quantiser", "megabits", "loss", "on front")
+    return _table(columns, lines)
+
+
+def _all(rows: Sequence[Row]) -> str:
+    columns = (
+        *("format", "group", "quantiser", "code bits", "stored bits", "SQNR", "loss", "excess"),
+        *("perplexity", "KL", "cycles"),
+    )
+    ordered = sorted(rows, key=lambda row: (row.code_bits, row.format, row.group_size, row.how))
+    return _table(
+        columns,
+        (
+            (
+                f"`{row.format}`",
+                str(row.group_size),
+                row.how,
+                f"{row.code_bits:.3g}",
+                f"{row.stored_bits:.3f}",
+                f"{float(row.sqnr_db):.2f}" if row.sqnr_db else "",
+                f"{row.loss:.4f}",
+                f"{row.excess:+.4f} ± {row.excess_error:.4f}",
+                _p(row.perplexity),
+                f"{row.kl:.5f}",
+                _number(row.cycles),
+            )
+            for row in ordered
+        ),
+    )
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
+
+
+if __name__ == "__main__":
+    measured = read()
+    PAGE.write_text(page(measured), encoding="utf-8")
+    for name, text in plots(measured).items():
+        PAGE.with_name(name).write_text(text, encoding="utf-8")
