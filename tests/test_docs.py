@@ -62,15 +62,29 @@ def test_some_pages_have_examples():
     assert with_examples >= {"arithmetic.md", "gpu.md", "model-file.md", "weight-stream.md"}
 
 
-def test_formats_page_is_generated():
-    path = ROOT / "docs" / "formats.py"
-    spec = importlib.util.spec_from_file_location("docs_formats", path)
+def generator_of(name):
+    """Import the script that makes a page."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     generator = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generator)
+    return generator
+
+
+def test_formats_page_is_generated():
+    generator = generator_of("formats")
     text = generator.PAGE.read_text(encoding="utf-8")
     assert text == generator.page(), "run .venv/bin/python docs/formats.py"
+
+
+def test_accuracy_page_is_generated():
+    generator = generator_of("accuracy")
+    rows = generator.read()
+    made = generator.plots(rows) | {generator.PAGE.name: generator.page(rows)}
+    for name, expected in made.items():
+        text = generator.PAGE.with_name(name).read_text(encoding="utf-8")
+        assert text == expected, "run .venv/bin/python docs/accuracy.py"
 
 
 @pytest.mark.parametrize("page", ALL_PAGES, ids=name_of)
