@@ -11,8 +11,8 @@ from .backend import EngineError
 from .command_advise import advise_command
 from .command_board import board_command
 from .command_compare import compare_command
-from .command_export import export_command
 from .command_evaluate import evaluate_command
+from .command_export import export_command
 from .command_formats import formats_command
 from .command_generate import generate_command
 from .command_inspect import inspect_command

@@ -30,10 +30,10 @@ from lutra.quant import ModelFile
 from .faulty import Faulty
 
 COMMANDS = [
-    *("formats", "quantize", "inspect", "export", "generate", "simulate", "compare", "synth"),
     "formats",
     "quantize",
     "inspect",
+    "export",
     "evaluate",
     "advise",
     "generate",
