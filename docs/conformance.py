@@ -70,7 +70,10 @@ class Cell(NamedTuple):
 def read_cells() -> list[Cell]:
     """Read the CSV file."""
     with CELLS.open(encoding="utf-8", newline="") as file:
-        return [Cell(*row[:3], int(row[3]), int(row[4]), row[5]) for row in csv.reader(file)]
+        return [
+            Cell(name, method, engine, int(outputs), int(differing), note)
+            for name, method, engine, outputs, differing, note in csv.reader(file)
+        ]
 
 
 def page(cells: list[Cell]) -> str:

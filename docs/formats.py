@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lutra.formats import (
+    ALIASES,
+    BLOCK_FORMATS,
     CATALOG,
     CODEBOOKS,
     Family,
@@ -106,6 +108,19 @@ that some groups take the codebook.
 """
 
 
+_BLOCKS = """\
+## Block formats
+
+Names for `lutra quantize` and recipes that say the size of groups and the kind of their scales,
+too. What a model file keeps is the element, and the scales as integers: powers of two as far as the
+scale width goes, E4M3 numbers as multiples of 2^-9. Engines need the element's family.
+"""
+
+_ALIASES = """\
+Other names: {}.
+"""
+
+
 def page() -> str:
     """Return the page's text."""
     members = list(dict.fromkeys(item for family in CATALOG.values() for item in family.members))
@@ -117,6 +132,15 @@ def page() -> str:
         _table(
             ("family", "code bits", "formats", "planes", "terms", "scales", "zero-point", "is"),
             map(_family_row, CATALOG.values()),
+        ),
+        _ALIASES.format(", ".join(f"`{new}` is `{old}`" for new, old in ALIASES.items())),
+        _BLOCKS,
+        _table(
+            ("name", "element", "group size", "method", "source"),
+            (
+                (f"`{b.name}`", f"`{b.element}`", str(b.group_size), f"`{b.method}`", b.source)
+                for b in BLOCK_FORMATS.values()
+            ),
         ),
         _VALUES,
         _table(("format", "values", "step", "unused", "source"), map(_value_row, values)),

@@ -5,6 +5,8 @@ from typing import Any
 import click
 
 from ..formats import (
+    ALIASES,
+    BLOCK_FORMATS,
     CATALOG,
     CODEBOOKS,
     CodebookSlot,
@@ -51,11 +53,20 @@ def _list_formats(as_json: bool) -> None:
         }
         for entry in (CATALOG | CODEBOOKS).values()
     ]
+    blocks = [
+        {"name": item.name, "element": item.element, "group_size": item.group_size}
+        for item in BLOCK_FORMATS.values()
+    ]
     if as_json:
-        print_json({"formats": rows})
-    else:
-        columns = ("name", "code bits", "planes", "members", "summary")
-        print_table("Number formats", columns, [list(row.values()) for row in rows])
+        print_json({"formats": rows, "block_formats": blocks, "aliases": ALIASES})
+        return
+    columns = ("name", "code bits", "planes", "members", "summary")
+    print_table("Number formats", columns, [list(row.values()) for row in rows])
+    columns = ("name", "element", "group size")
+    print_table(
+        "Block formats, for lutra quantize", columns, [list(row.values()) for row in blocks]
+    )
+    print_line("Other names: " + ", ".join(f"{new} = {old}" for new, old in ALIASES.items()))
 
 
 def _describe(item: NumberFormat) -> dict[str, Any]:

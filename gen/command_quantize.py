@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import click
 
-from ..formats import family
+from ..formats import BLOCK_FORMATS, family
 from ..quant import (
     METHODS,
     AnyRecipe,
@@ -59,17 +59,16 @@ _SHOWN = 8  # names of tensors in a line
 @click.option(
     "--group-size",
     type=GROUP_SIZE,
-    default=128,
-    show_default=True,
+    default="auto",
     metavar="WEIGHTS",
-    help="Weights of one group, or 'row'.",
+    help="Weights of one group, or 'row'. Default: 128, or what a block format such as mxfp4 has.",
 )
 @click.option(
     "--method", type=click.Choice(list(METHODS)), help="Quantiser; by default the format's own."
 )
 @click.option(
     "--scale-width",
-    type=click.IntRange(1, 16),
+    type=click.IntRange(1, 31),
     default=8,
     show_default=True,
     metavar="BITS",
@@ -120,7 +119,7 @@ def quantize_command(
     output: str,
     origin: str,
     format_name: str,
-    group_size: int | None,
+    group_size: int | str | None,
     method: str | None,
     scale_width: int,
     words: tuple[str, ...],
@@ -183,7 +182,8 @@ def _options(
     """Read the options of a method, or of the format's default where none is named."""
     if not words:
         return None
-    chosen = method_for(family(format_name), method)
+    block = BLOCK_FORMATS.get(format_name)
+    chosen = method_for(family(format_name), method) if block is None else METHODS[block.method]
     return parse_options(chosen.name, chosen.options, words)
 
 

@@ -30,8 +30,10 @@ class ExampleCommand(click.Command):
 class _GroupSize(click.ParamType):
     name = "group size"
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> int | None:
-        """Return a number of weights; None for whole rows."""
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | str | None:
+        """Return a number of weights; None for whole rows; "auto" where that is the default."""
+        if value == "auto" and param is not None and param.default == "auto":
+            return value
         if value is None or isinstance(value, int) or value == "row":
             return None if value == "row" else value
         if not value.isascii() or not value.isdecimal() or int(value) < 1:

@@ -6,17 +6,23 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from ..formats import Family, QuantizedMatrix
+from ..formats import Family, QuantizedMatrix, ValueFormat
 from .exact_scales import exact_scales
 from .value_grid import ValueGrid
 
-__all__ = ["microscaling", "nvidia_scaling"]
+__all__ = ["is_plain_value", "microscaling", "nvidia_scaling"]
 
 _Floats = npt.NDArray[np.float32]
 
 _E4M3_PEAK = 448
 _E4M3_STEP_BITS = 9  # every E4M3 number is an integer times 2^-9
 _ROWS_AT_ONCE = 256
+
+
+def is_plain_value(family: Family) -> bool:
+    """Whether a family is one value format without a zero-point, as these methods take."""
+    only = family.members[0]
+    return len(family.members) == 1 and isinstance(only, ValueFormat) and not only.has_zero_point
 
 
 def microscaling(
@@ -102,7 +108,7 @@ def nvidia_scaling(
 
 
 def _plain_grid(family: Family, method: str) -> ValueGrid:
-    if len(family.members) != 1 or family.members[0].has_zero_point:
+    if not is_plain_value(family):
         raise ValueError(
             f"Method {method!r} takes one format without a zero-point, not {family.name!r}"
         )

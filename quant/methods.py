@@ -10,6 +10,7 @@ import numpy.typing as npt
 from ..formats import Family, QuantizedMatrix
 from .absmax import absmax
 from .alternating import alternating
+from .block_scaled import is_plain_value, microscaling, nvidia_scaling
 from .calibration import LayerCalibration
 from .gptq import gptq
 from .greedy import greedy
@@ -140,6 +141,13 @@ METHODS: dict[str, Method] = {
             Option(name="rounds", default=15, low=0, high=1000, summary="turns"),
             _WEIGHTING,
         ),
+        Method(
+            "mx",
+            microscaling,
+            is_plain_value,
+            "powers of two as scales, as MX formats have",
+        ),
+        Method("nv", nvidia_scaling, is_plain_value, "E4M3 numbers as scales, as NVFP4 has"),
         _in_groups("minmax", minmax, "codes spread from the least to the greatest weight"),
         _in_groups("greedy", greedy, "one plane after another"),
         Method(

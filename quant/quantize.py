@@ -20,7 +20,7 @@ def quantize(
     weights: npt.ArrayLike,
     *,
     format: str,
-    group_size: int | str | None = 128,
+    group_size: int | str | None = "auto",
     method: str | None = None,
     scale_width: int = 8,
     codebook: Sequence[int] | None = None,
@@ -35,15 +35,15 @@ def quantize(
     weights : float array, shape (N, K)
         Finite; taken as float32.
     format : str
-        Name of a family of the catalogue, or of a codebook's slot.
-    group_size : int, "row" or None
+        Name of a family of the catalogue, of a codebook's slot, or of a block format.
+    group_size : int, "row", "auto" or None
         Weights of one group along K, at least 1; the last group of a row may be shorter. "row",
-        None and sizes beyond K take whole rows.
+        None and sizes beyond K take whole rows. "auto" is what a block format has, or 128.
     method : str, optional
         Name of a quantiser; by default ``absmax`` for value formats, ``alternating`` for binary
         coding.
     scale_width : int
-        Magnitude bits of a group scale, 1 to 16.
+        Magnitude bits of a group scale, 1 to 31.
     codebook : sequence of int, optional
         Entries, for a codebook's slot: 8 or 16 integers in -128..127.
     bias : float array, shape (N,), optional

@@ -5,12 +5,15 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from ..formats import CodebookFormat, Family
+from ..formats import ALIASES, BLOCK_FORMATS, BlockFormat, CodebookFormat, Family
+from ..formats.number_format import MAX_SCALE_WIDTH
 from .codebook_family import recipe_family
 from .methods import METHODS, method_for
 from .option import OptionValue, complete_options
 
 __all__ = ["Recipe"]
+
+_USUAL_GROUP_SIZE = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,14 +23,16 @@ class Recipe:
     Parameters
     ----------
     format : str
-        Name of a family of the catalogue, or of a codebook's slot.
-    group_size : int, "row" or None
+        Name of a family of the catalogue, of a codebook's slot, or of a block format; what is kept
+        of that is its element, its group size and its method.
+    group_size : int, "row", "auto" or None
         Weights of one group, at least 1; "row" and None (which is what is kept) take whole rows.
-        A size beyond a layer's columns takes whole rows there.
+        A size beyond a layer's columns takes whole rows there. "auto" is what a block format has,
+        and 128 for all others.
     method : str, optional
         Name of a quantiser; kept as the format's default where none is given.
     scale_width : int
-        Magnitude bits of a group scale, 1 to 16.
+        Magnitude bits of a group scale, 1 to 31.
     codebook : sequence of int, optional
         Entries, for a codebook's slot; kept as a tuple.
     options : mapping, optional
@@ -42,13 +47,18 @@ class Recipe:
     """
 
     format: str
-    group_size: int | str | None = 128
+    group_size: int | str | None = "auto"
     method: str | None = None
     scale_width: int = 8
     codebook: Sequence[int] | None = None
     options: Mapping[str, OptionValue] | None = None
 
     def __post_init__(self) -> None:
+        if self.format in BLOCK_FORMATS:
+            self._take_block(BLOCK_FORMATS[self.format])
+        if self.group_size == "auto":
+            object.__setattr__(self, "group_size", _USUAL_GROUP_SIZE)
+        object.__setattr__(self, "format", ALIASES.get(self.format, self.format))
         if self.codebook is not None:
             item = recipe_family(self.format, self.codebook).members[0]
             assert isinstance(item, CodebookFormat)
@@ -65,10 +75,27 @@ class Recipe:
                     f"Group size must be at least 1, or 'row' for whole rows, not {size}"
                 )
         object.__setattr__(self, "group_size", size)
-        width = _integer("Scale width", self.scale_width, "an integer in 1..16")
-        if not 1 <= width <= 16:
-            raise ValueError(f"Scale width must be in 1..16, not {width}")
+        width = _integer("Scale width", self.scale_width, f"an integer in 1..{MAX_SCALE_WIDTH}")
+        if not 1 <= width <= MAX_SCALE_WIDTH:
+            raise ValueError(f"Scale width must be in 1..{MAX_SCALE_WIDTH}, not {width}")
         object.__setattr__(self, "scale_width", width)
+
+    def _take_block(self, block: BlockFormat) -> None:
+        """Put what a block format stands for in its place."""
+        if self.group_size not in ("auto", block.group_size):
+            raise ValueError(
+                f"Format {block.name!r} has groups of {block.group_size} weights, not "
+                f"{'whole rows' if self.group_size in (None, 'row') else self.group_size}; leave "
+                f"the group size out, or take format {block.element!r}"
+            )
+        if self.method not in (None, block.method):
+            raise ValueError(
+                f"Format {block.name!r} is made by method {block.method!r}, not {self.method!r}; "
+                f"leave the method out, or take format {block.element!r}"
+            )
+        object.__setattr__(self, "group_size", block.group_size)
+        object.__setattr__(self, "method", block.method)
+        object.__setattr__(self, "format", block.element)
 
     @property
     def family(self) -> Family:

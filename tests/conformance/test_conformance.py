@@ -60,10 +60,10 @@ def layers(name, seed):
     inputs = rng.standard_normal((64, SHAPE[1])).astype(np.float32)
     calibration = LayerCalibration(inputs=inputs, importance=np.ones(1))
     for method in methods(name):
-        choices = {"calibration": calibration} if METHODS[method].calibrated else {}
+        known = calibration if METHODS[method].calibrated else None
         yield (
             method,
-            quantize(weights, format=name, group_size=GROUP_SIZE, method=method, **choices),
+            quantize(weights, format=name, group_size=GROUP_SIZE, method=method, calibration=known),
         )
 
 

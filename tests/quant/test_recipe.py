@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from lutra.formats import CATALOG
+from lutra.formats import BLOCK_FORMATS, CATALOG
 from lutra.quant import Recipe
 
 
@@ -42,3 +42,34 @@ def test_defaults_are_written_out():
 def test_bad_recipes(text, sentence):
     with pytest.raises(ValueError, match=sentence):
         Recipe.from_json(text)
+
+
+@pytest.mark.parametrize("name", BLOCK_FORMATS)
+def test_block_formats_stand_for_three_choices(name):
+    block = BLOCK_FORMATS[name]
+    recipe = Recipe(format=name)
+    assert (recipe.format, recipe.method) == (block.element, block.method)
+    assert recipe.group_size == block.group_size
+    assert recipe == Recipe(format=name, group_size=block.group_size, method=block.method)
+    assert Recipe.from_json(recipe.to_json()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("choices", "sentence"),
+    [
+        (
+            {"group_size": 128},
+            "'mxfp4' has groups of 32 weights, not 128; leave the group size out",
+        ),
+        ({"group_size": "row"}, "'mxfp4' has groups of 32 weights, not whole rows"),
+        ({"method": "mse"}, "'mxfp4' is made by method 'mx', not 'mse'; leave the method out"),
+    ],
+)
+def test_block_formats_have_no_other_choice(choices, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Recipe(format="mxfp4", **choices)
+
+
+def test_other_names_are_not_written_down():
+    assert Recipe(format="pot4").format == "float4_e3m0"
+    assert Recipe(format="pot4").group_size == 128
