@@ -1,12 +1,11 @@
 """A quantised matrix from codes and float scales, without rounding."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ...formats import NumberFormat, QuantizedMatrix
+from ...formats import NumberFormat, Outliers, QuantizedMatrix
 from ..exact_scales import exact_scales
 
 __all__ = ["exact_matrix"]
@@ -21,7 +20,7 @@ def exact_matrix(
     zeros: npt.NDArray[np.uint8] | None = None,
     format_ids: npt.NDArray[np.uint8] | None = None,
     column_order: npt.NDArray[np.int32] | None = None,
-    outliers: Any = None,
+    outliers: Outliers | None = None,
     bias: npt.NDArray[np.float32] | None = None,
 ) -> QuantizedMatrix:
     """Build a matrix whose weights are those of float scales, exactly.
@@ -69,8 +68,6 @@ def exact_matrix(
     wide = np.ldexp(scales.astype(np.float64).reshape(*shape, -1), exponents[format_ids][..., None])
 
     def build(integers, row_scales, scale_width) -> QuantizedMatrix:
-        # A matrix takes these only where there are any.
-        extra = {"column_order": column_order, "outliers": outliers}
         return QuantizedMatrix(
             members=formats,
             group_size=group_size,
@@ -81,7 +78,8 @@ def exact_matrix(
             row_scales=row_scales,
             scale_width=scale_width,
             bias=bias,
-            **{name: value for name, value in extra.items() if value is not None},
+            column_order=column_order,
+            outliers=outliers,
         )
 
     try:
