@@ -7,9 +7,19 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from lutra.formats import CATALOG, CODEBOOKS, BinaryCodingFormat, ValueFormat, family, member
+from lutra.formats import (
+    ALIASES,
+    CATALOG,
+    CODEBOOKS,
+    AffineFormat,
+    BinaryCodingFormat,
+    FreeFormat,
+    ValueFormat,
+    family,
+    member,
+)
 
-MEMBERS = [item for entry in CATALOG.values() for item in entry.members]
+MEMBERS = list(dict.fromkeys(item for entry in CATALOG.values() for item in entry.members))
 VALUE_FORMATS = [item for item in MEMBERS if isinstance(item, ValueFormat)]
 BINARY_FORMATS = [item for item in MEMBERS if isinstance(item, BinaryCodingFormat)]
 
@@ -33,13 +43,36 @@ def test_names():
         "ternary",
         *(f"bcq{width}" for width in range(1, 5)),
         *(f"bcq{width}_asym" for width in range(1, 5)),
-        "float4_e2m1",
-        "bitmod3",
-        "bitmod4",
+        # A sign, one to five exponent bits, and the rest of the mantissa.
+        *("float3_e2m0", "float3_e1m1"),
+        *("float4_e3m0", "float4_e2m1", "float4_e1m2"),
+        *("float5_e4m0", "float5_e3m1", "float5_e2m2", "float5_e1m3"),
+        *("float6_e5m0", "float6_e4m1", "float6_e3m2", "float6_e2m3", "float6_e1m4"),
+        *("float7_e5m1", "float7_e4m2", "float7_e3m3", "float7_e2m4", "float7_e1m5"),
+        *("float8_e5m2", "float8_e4m3", "float8_e3m4", "float8_e2m5", "float8_e1m6"),
+        *("float8_e4m3fn", "float8_e5m2_ieee"),
+        *("bitmod3", "bitmod4", "razer4"),
+        *("flint4", "ant4", "power3", "power4", "nf4", "float4_bnb", "iq4_nl"),
+        *(f"int{width}_affine" for width in widths),
+        *("free2", "free3", "free4"),
     }
     assert all(name == entry.name for name, entry in CATALOG.items())
     names = [item.name for item in MEMBERS]
     assert len(set(names)) == len(names)
+
+
+def test_aliases():
+    assert ALIASES == {
+        "pot3": "float3_e2m0",
+        "pot4": "float4_e3m0",
+        "fp3": "float3_e2m0",
+        "fp4": "float4_e2m1",
+        "squares3": "power3",
+        "squares4": "power4",
+    }
+    assert ALIASES.keys().isdisjoint(CATALOG | CODEBOOKS)
+    for alias, name in ALIASES.items():
+        assert family(alias) is CATALOG[name]
 
 
 @pytest.mark.parametrize("entry", CATALOG.values(), ids=_name)
@@ -48,7 +81,7 @@ def test_family(entry):
     assert entry.summary
     assert family(entry.name) is entry
     for item in entry.members:
-        assert member(item.name) is item
+        assert member(item.name) == item
 
 
 @pytest.mark.parametrize("item", VALUE_FORMATS, ids=_name)
@@ -86,17 +119,33 @@ def test_terms_rebuild_every_value(item):
         assert {term.sign for term in terms} <= {-1, 1}
 
 
+def _value_bits(values):
+    """Bits that hold every value: two's complement, or none for the sign where all are positive."""
+    magnitudes = [value if value >= 0 else -value - 1 for value in values]
+    return max(magnitudes).bit_length() + (min(values) < 0)
+
+
 @pytest.mark.parametrize("item", MEMBERS, ids=_name)
 def test_plane_count(item):
+    """One for each bit of the values, or of scales; special values make do with one more."""
     if isinstance(item, BinaryCodingFormat):
         expected = item.code_width + item.offset
-    elif item.name.startswith("bitmod3"):
-        expected = 4
-    elif item.name.startswith(("bitmod4", "float4")):
-        expected = 5
+    elif isinstance(item, AffineFormat):
+        expected = item.code_width + 1
+    elif isinstance(item, FreeFormat):
+        expected = 1 << item.code_width
+    elif item.name.startswith("bitmod") or item.name == "power3":
+        expected = item.code_width + 1
     else:
-        expected = item.code_width  # int and ternary keep their code bits
+        expected = _value_bits(item.values)
     assert len(item.planes) == expected
+
+
+@pytest.mark.parametrize("item", VALUE_FORMATS, ids=_name)
+def test_plane_count_is_within_bounds(item):
+    """No fewer planes than tell the values apart; no more than the values have bits."""
+    least = (len(set(item.values)) - 1).bit_length()
+    assert least <= len(item.planes) <= max(_value_bits(item.values), item.code_width)
 
 
 @pytest.mark.parametrize("width", range(2, 9))
@@ -111,10 +160,13 @@ def test_integers_keep_their_code_bits(width):
 
 @pytest.mark.parametrize("item", VALUE_FORMATS, ids=_name)
 def test_term_count(item):
+    """Significands decide it: of n bits, no two neighbours of n + 1 signed digits are both set."""
+    bits = max((abs(v) // (v & -v)).bit_length() for v in item.values if v)
     most = max(len(terms) for terms in item.terms)
-    if item.name.startswith(("bitmod", "float4")):
+    assert most <= bits // 2 + 1
+    if item.name.startswith(("bitmod", "razer", "float4", "flint")):
         assert most <= 2
-    if not item.has_zero_point:
+    if item.name.startswith(("int", "ternary")) and not item.has_zero_point:
         # Booth's radix 4 takes one digit for two bits.
         assert most <= -(-item.code_width // 2)
 
@@ -142,11 +194,74 @@ def test_ternary():
     assert item.code_width == 2
 
 
-def test_float4_is_that_of_ml_dtypes():
-    item = member("float4_e2m1")
+# Dettmers et al., QLoRA, NeurIPS 2023, appendix E: the sixteen numbers of NF4.
+NF4 = """-1.0 -0.6961928009986877 -0.5250730514526367 -0.39491748809814453 -0.28444138169288635
+-0.18477343022823334 -0.09105003625154495 0.0 0.07958029955625534 0.16093020141124725
+0.24611230194568634 0.33791524171829224 0.44070982933044434 0.5626170039176941 0.7229568362236023
+1.0"""
+
+
+def test_nf4():
+    """Every number to the nearest step of 1/127; no two share one, the ends are exact."""
+    item = member("nf4")
     assert isinstance(item, ValueFormat)
-    numbers = np.arange(16, dtype=np.uint8).view(ml_dtypes.float4_e2m1fn).astype(np.float32)
-    assert [value * 2.0**item.grid_exponent for value in item.values] == numbers.tolist()
+    assert item.grid_exponent == 0
+    numbers = [float(number) for number in NF4.split()]
+    assert max(abs(v / 127 - n) for v, n in zip(item.values, numbers, strict=True)) < 0.5 / 127
+    assert list(item.values) == sorted(set(item.values))
+    assert (item.values[0], item.values[7], item.values[15]) == (-127, 0, 127)
+
+
+def test_fp4_of_bitsandbytes():
+    """Codes 0 to 7 of its table; the sign is the top bit."""
+    item = member("float4_bnb")
+    assert isinstance(item, ValueFormat)
+    numbers = ["0", "1/192", "2/3", "1", "1/3", "1/2", "1/6", "1/4"]
+    positive = [int(192 * Fraction(number)) for number in numbers]
+    assert list(item.values) == positive + [-value for value in positive]
+
+
+def test_table_of_iq4():
+    item = member("iq4_nl")
+    assert isinstance(item, ValueFormat)
+    negative, positive = item.values[:8], item.values[8:]
+    assert negative == (-127, -104, -83, -65, -49, -35, -22, -10)
+    assert positive == (1, 13, 25, 38, 53, 69, 89, 113)
+
+
+@pytest.mark.parametrize("width", [3, 4])
+def test_squares(width):
+    item = member(f"power{width}")
+    assert isinstance(item, ValueFormat)
+    half = 1 << (width - 1)
+    assert list(item.values) == [q * q for q in range(half)] + [-q * q for q in range(half)]
+
+
+def test_flint():
+    """Guo et al., ANT, MICRO 2022: 4-bit flint as BitMoD's code lists it; its codes are ours."""
+    item = member("flint4")
+    assert isinstance(item, ValueFormat)
+    magnitudes = [0, 1, 2, 3, 4, 6, 8, 16]
+    assert list(item.values) == magnitudes + [-magnitude for magnitude in magnitudes]
+
+
+def test_ant_chooses_among_three():
+    assert [item.name for item in family("ant4").members] == ["int4", "flint4", "float4_e3m0"]
+    assert family("ant4").members[0] == member("int4")
+
+
+def test_razer_is_e2m1_with_a_special_value():
+    members = family("razer4").members
+    wanted = {"razer4_p2_5": 2.5, "razer4_m2_5": -2.5, "bitmod4_p5": 5, "bitmod4_m5": -5,
+              "bitmod4_p8": 8, "bitmod4_m8": -8}  # fmt: skip
+    assert [item.name for item in members] == list(wanted)
+    plain = member("float4_e2m1")
+    assert isinstance(plain, ValueFormat)
+    for item in members:
+        assert isinstance(item, ValueFormat)
+        expected = [value / 2 for value in plain.values]
+        expected[8] = wanted[item.name]
+        assert [value * 2.0**item.grid_exponent for value in item.values] == expected
 
 
 @pytest.mark.parametrize("width", [2, 4])

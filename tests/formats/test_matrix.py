@@ -6,9 +6,18 @@ import re
 import numpy as np
 import pytest
 
-from lutra.formats import BinaryCodingFormat, QuantizedMatrix, ValueFormat, member
+from lutra.formats import (
+    AffineFormat,
+    BinaryCodingFormat,
+    FreeFormat,
+    Outliers,
+    QuantizedMatrix,
+    ValueFormat,
+    member,
+)
 
 MIXED = tuple(map(member, ("int8_asym", "bcq3_asym", "ternary", "bitmod4_m8", "int2_asym")))
+WIDE = tuple(map(member, ("int5_affine", "free3", "float6_e3m2", "int4_asym", "bcq2_asym")))
 
 
 def _matrix(members, rows, columns, group_size, *, seed=0, scale_width=8):
@@ -50,6 +59,10 @@ def _weight(matrix, row, column):
     if isinstance(item, ValueFormat):
         zero = item.values[matrix.zeros[row, group]] if item.zero_point else 0
         return scales[0] * (item.values[code] - zero)
+    if isinstance(item, AffineFormat):
+        return scales[0] * code + scales[1]
+    if isinstance(item, FreeFormat):
+        return scales[code]
     assert isinstance(item, BinaryCodingFormat)
     total = scales[item.code_width] if item.offset else 0
     for bit in range(item.code_width):
@@ -73,6 +86,65 @@ def test_integer_weights(members, rows, columns, group_size):
     widths = [[member_.code_width for member_ in members][i] for i in matrix.format_ids.flat]
     lengths = [min(group_size, columns - g * group_size) for g in range(matrix.groups)] * rows
     assert matrix.code_bits == sum(w * n for w, n in zip(widths, lengths, strict=True))
+
+
+@pytest.mark.parametrize("scale_width", [1, 8, 16, 17, 24, 31])
+def test_weights_of_any_scale_width(scale_width):
+    """int32 as long as the largest scale and value allow it, int64 beyond."""
+    matrix = _matrix(WIDE, 7, 45, 8, seed=scale_width, scale_width=scale_width)
+    largest = int(np.abs(matrix.scales).max())
+    peak = largest * max(item.peak for item in WIDE)
+    weights = matrix.integer_weights()
+    assert weights.dtype == (np.int32 if peak < 1 << 31 else np.int64)
+    expected = [[_weight(matrix, n, k) for k in range(45)] for n in range(7)]
+    assert weights.tolist() == expected
+    exact = np.array(expected, dtype=np.float64) * matrix.row_scales.astype(np.float64)[:, None]
+    assert np.array_equal(matrix.dequantize(), exact)
+
+
+def _sparse(rows, columns, *, seed, peak=1000):
+    rng = np.random.default_rng(seed)
+    weights = rng.integers(-peak, peak + 1, (rows, columns))
+    weights[rng.random((rows, columns)) < 0.8] = 0
+    return weights
+
+
+@pytest.mark.parametrize("peak", [1000, 1 << 33, 1 << 40])
+def test_outliers_are_added(peak):
+    matrix = _matrix(MIXED, 5, 37, 16, seed=1)
+    dense = matrix.integer_weights().astype(np.int64)
+    sparse = _sparse(5, 37, seed=2, peak=peak)
+    both = dataclasses.replace(matrix, outliers=Outliers.of(sparse))
+    weights = both.integer_weights()
+    assert weights.dtype == (np.int32 if peak < 1 << 31 else np.int64)
+    assert np.array_equal(weights, dense + sparse)
+    assert np.array_equal(
+        both.dequantize(),
+        (dense + sparse).astype(np.float64) * matrix.row_scales.astype(np.float64)[:, None],
+    )
+
+
+def test_column_order():
+    """Tokens are arranged as the codes are; weights come back in the order of the tokens."""
+    matrix = _matrix(MIXED, 5, 37, 16, seed=1)
+    sparse = Outliers.of(_sparse(5, 37, seed=2))
+    plain = dataclasses.replace(matrix, outliers=sparse)
+    order = np.random.default_rng(3).permutation(37).astype(np.int32)
+    ordered = dataclasses.replace(plain, column_order=order)
+    x = np.random.default_rng(4).standard_normal((3, 37)).astype(np.float16)
+    arranged = ordered.arrange(x)
+    assert arranged.dtype == x.dtype
+    assert plain.arrange(x) is x
+    for k in range(37):
+        assert np.array_equal(arranged[:, k], x[:, order[k]])
+        assert np.array_equal(ordered.dequantize()[:, order[k]], plain.dequantize()[:, k])
+    assert np.array_equal(ordered.integer_weights(), plain.integer_weights())
+    whole = np.random.default_rng(5).integers(-9, 10, (3, 37))
+    weights = ordered.dequantize() / ordered.row_scales.astype(np.float64)[:, None]
+    assert np.array_equal(
+        ordered.arrange(whole) @ ordered.integer_weights().T.astype(np.int64),
+        np.rint(whole @ weights.T),
+    )
 
 
 def test_sizes_and_expand():
@@ -134,8 +206,8 @@ REFUSED = [
         {"bias": np.ones(2)},
         "bias must be float32 of shape (2,), not float64 of shape (2,)",
     ),
-    ({"scale_width": 0}, "Scale width must be in 1..16, not 0"),
-    ({"scale_width": 17}, "Scale width must be in 1..16, not 17"),
+    ({"scale_width": 0}, "Scale width must be in 1..31, not 0"),
+    ({"scale_width": 32}, "Scale width must be in 1..31, not 32"),
     (
         {"scales": np.full((2, 2, 1), -256, dtype=np.int32)},
         "Group scales must be within ±255 for scale width 8, not 256",
@@ -163,6 +235,30 @@ REFUSED = [
         "Zero-points must be 0 where the group's format has none",
     ),
     ({"codes": _u8(2, 20, fill=16)}, "Codes must fit the code width of their group's format"),
+    (
+        {"column_order": np.arange(19, dtype=np.int32)},
+        "column_order must be int32 of shape (20,), not int32 of shape (19,)",
+    ),
+    (
+        {"column_order": np.arange(20)},
+        "column_order must be int32 of shape (20,), not int64 of shape (20,)",
+    ),
+    (
+        {"column_order": np.arange(1, 21, dtype=np.int32)},
+        "column_order must name each of the 20 columns once",
+    ),
+    (
+        {"column_order": np.zeros(20, dtype=np.int32)},
+        "column_order must name each of the 20 columns once",
+    ),
+    (
+        {"outliers": Outliers.of(np.ones((3, 20), dtype=np.int64))},
+        "Outliers must have 3 row pointers, not 4",
+    ),
+    (
+        {"outliers": Outliers.of(np.ones((2, 21), dtype=np.int64))},
+        "Columns of outliers must be below 20, not 20",
+    ),
 ]
 
 
@@ -176,6 +272,23 @@ def test_refused(changes, sentence):
     )
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         dataclasses.replace(matrix, **changes)
+
+
+def test_weights_beyond_62_bits_are_refused():
+    item = ValueFormat("odd", 1, (0, 1 << 32))
+    matrix = _matrix((item,), 2, 5, 5, scale_width=30)
+    limit = (1 << 30) - 1
+    fits = dataclasses.replace(matrix, scales=np.full((2, 1, 1), limit, dtype=np.int32))
+    assert fits.integer_weights().max() in (0, limit << 32)
+    limit = (1 << 31) - 1
+    sentence = (
+        f"Integer weights must fit 62 bits, but scales up to {limit} times values up to "
+        f"{1 << 32} do not"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        dataclasses.replace(
+            matrix, scales=np.full((2, 1, 1), limit, dtype=np.int32), scale_width=31
+        )
 
 
 def test_wide_codes_are_right_in_groups_of_wide_codes():

@@ -9,11 +9,12 @@ from lutra.formats import (
     CATALOG,
     BinaryCodingFormat,
     Term,
+    ValueFormat,
     find_term_steps,
     signed_power_terms,
 )
 
-MEMBERS = [item for family in CATALOG.values() for item in family.members]
+MEMBERS = list(dict.fromkeys(item for family in CATALOG.values() for item in family.members))
 
 
 def _fewest_terms(limit, exponents):
@@ -88,18 +89,47 @@ def test_step_count(item):
     if isinstance(item, BinaryCodingFormat):
         assert item.step_count == item.code_width + item.offset
         assert [step.scale_index for step in item.term_steps] == list(range(item.step_count))
-    elif item.name.startswith(("bitmod", "float4")):
-        assert item.step_count == 2
-    else:
+    elif item.scale_count > 1:
+        assert item.step_count == len(item.planes)
+        assert [step.scale_index for step in item.term_steps] == [
+            plane.scale_index for plane in item.planes
+        ]
+    elif item.name.startswith(("int", "ternary")):
         assert item.step_count == -(-item.code_width // 2)
+    else:
+        # One term for every two bits of the significand; small integers may have fewer.
+        assert item.step_count == STEPS.get(item.name, _significand_bits(item) // 2 + 1)
+
+
+# Tables whose numbers with the most bits have runs of ones, or few ones.
+STEPS = {"float4_bnb": 2, "power3": 2, "power4": 3, "nf4": 4, "iq4_nl": 4}
+
+
+def _significand_bits(item):
+    return max((abs(value) // (value & -value)).bit_length() for value in item.values if value)
 
 
 @pytest.mark.parametrize("item", MEMBERS, ids=lambda item: item.name)
 def test_steps_need_few_shifts(item):
-    """Terms of a step differ by two places at most: nothing, and three shifts, for a shifter."""
-    widest = 3 if item.name.startswith(("bitmod4", "float4")) else 2
+    """Terms of a step differ by two places at most: nothing, and three shifts, for a shifter.
+
+    Values that lie farther apart need as many shifts as they have exponents.
+    """
+    peak = max(map(abs, item.values)) if isinstance(item, ValueFormat) else 1
+    if item.name in WIDE or peak > 127:
+        assert max(step.span for step in item.term_steps) <= peak.bit_length() + 1
+        return
+    widest = 3 if item.name.startswith(THREE_SHIFTS) else 2
     assert max(step.span for step in item.term_steps) <= widest
-    assert not any(step.base & 1 for step in item.term_steps)
+    if item.scale_count == 1:
+        assert not any(step.base & 1 for step in item.term_steps)
+
+
+WIDE = ("float4_e3m0", "float5_e2m2", "float7_e2m4")
+THREE_SHIFTS = (
+    *("bitmod4", "razer4", "float4_e2m1", "float3_e2m0", "float6_e2m3"),
+    *("flint4", "power4"),
+)
 
 
 @pytest.mark.parametrize("width", range(1, 9))
