@@ -2,9 +2,15 @@ import numpy as np
 import pytest
 
 from lutra.formats import CATALOG, family
-from lutra.quant import method_for, quantize
+from lutra.quant import METHODS, method_for, quantize
 from lutra.quant.groups import search_groups
 from lutra.quant.mix import mix
+
+SEARCHED = [
+    name
+    for name, entry in CATALOG.items()
+    if any(method.search and method.serves(entry) for method in METHODS.values())
+]
 
 
 def candidate(weights, name, group_size=16):
@@ -20,7 +26,7 @@ def weights_of(rows=9, columns=56, seed=3):
     return np.random.default_rng(seed).standard_normal((rows, columns)).astype(np.float32)
 
 
-@pytest.mark.parametrize("name", CATALOG)
+@pytest.mark.parametrize("name", SEARCHED)
 def test_one_candidate_is_what_it_would_be_alone(name):
     weights = weights_of()
     for width in (4, 8, 16):
@@ -34,17 +40,15 @@ def test_one_candidate_is_what_it_would_be_alone(name):
 def test_every_format_in_one_layer():
     """Every group has the codes of its own format, and its scales but for their second level."""
     weights = weights_of(rows=40, columns=120)
-    names = list(CATALOG)
+    names = SEARCHED
     candidates = [candidate(weights, name) for name in names]
     choices = np.random.default_rng(4).integers(0, len(names), (40, 8))
     choices[0, :] = range(8)
     made = mix(candidates, choices, 16)
-    families = {item.name: entry.name for entry in CATALOG.values() for item in entry.members}
     for n in range(40):
         for g in range(8):
             item = made.members[made.format_ids[n, g]]
             own = candidates[choices[n, g]]
-            assert families[item.name] == names[choices[n, g]]
             assert item == own.members[own.format_ids[n, g]]
             columns = slice(16 * g, min(16 * g + 16, 120))
             assert np.array_equal(made.codes[n, columns], own.codes[n, columns])
@@ -55,13 +59,14 @@ def test_every_format_in_one_layer():
                 own.scales[n, g, :count], abs=float(made.row_scales[n]) * 0.51
             )
             assert not stored[count:].any()
-    # With 16 bits for scales, the weights are those of each format by itself.
-    wanted = np.zeros(weights.shape)
+    # The weights are those of each format by itself, but for half a step in the scales of both.
+    back = made.dequantize()
     for index, name in enumerate(names):
-        alone = quantize(weights, format=name, group_size=16, scale_width=16).dequantize()
+        alone = quantize(weights, format=name, group_size=16, scale_width=16)
+        peak = max(item.peak for item in alone.members)
+        bound = 0.51 * peak * (made.row_scales + alone.row_scales)[:, None]
         chosen = np.repeat(choices == index, 16, axis=1)[:, :120]
-        wanted[chosen] = alone[chosen]
-    assert np.abs(made.dequantize() - wanted).max() < 2e-3
+        assert (np.abs(back - alone.dequantize()) <= bound)[chosen].all()
 
 
 def test_candidates_that_nobody_has_leave_no_trace():

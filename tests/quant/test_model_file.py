@@ -8,9 +8,18 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from lutra.formats import CATALOG, QuantizedMatrix, ValueFormat, family
-from lutra.quant import FileError, ModelFile, ModelWriter, Recipe, quantize, uniform_to_bcq
+from lutra.formats import CATALOG, Outliers, QuantizedMatrix, ValueFormat, family
+from lutra.quant import (
+    METHODS,
+    FileError,
+    ModelFile,
+    ModelWriter,
+    Recipe,
+    quantize,
+    uniform_to_bcq,
+)
 from lutra.quant.tensor_spool import TensorSpool
+from lutra.sim import random_matrix
 
 RECIPE = Recipe(format="bitmod4", group_size=32)
 
@@ -21,6 +30,26 @@ def made(name="bitmod4", rows=5, columns=75, **choices):
     return quantize(weights, format=name, **{"group_size": 32, **choices})
 
 
+def made_or_random(name, group_size):
+    """Quantise, or draw codes and scales where no method quantises to the family."""
+    bias = np.arange(5, dtype=np.float32)
+    if any(method.serves(CATALOG[name]) for method in METHODS.values()):
+        return made(name, group_size=group_size, bias=bias)
+    size = 75 if group_size == "row" else group_size
+    return replace(random_matrix(name, 5, 75, size, seed=1), bias=bias)
+
+
+def with_order_and_outliers(matrix, seed=3):
+    rng = np.random.default_rng(seed)
+    sparse = rng.integers(-(1 << 40), 1 << 40, matrix.codes.shape)
+    sparse[rng.random(matrix.codes.shape) < 0.9] = 0
+    return replace(
+        matrix,
+        column_order=rng.permutation(matrix.columns).astype(np.int32),
+        outliers=Outliers.of(sparse),
+    )
+
+
 def write(path: Path, recipe: Recipe | None = RECIPE, **layers: QuantizedMatrix):
     with ModelWriter(path, recipe=recipe) as writer:
         for name, matrix in layers.items():
@@ -28,12 +57,23 @@ def write(path: Path, recipe: Recipe | None = RECIPE, **layers: QuantizedMatrix)
     return path
 
 
+def same(a, b):
+    """Whether two arrays are there or not, with the same numbers of the same type."""
+    if a is None or b is None:
+        return a is b
+    return a.dtype == b.dtype and np.array_equal(a, b)
+
+
 def equal(a, b):
     arrays = ("codes", "format_ids", "scales", "zeros", "row_scales")
-    same_bias = a.bias is b.bias or np.array_equal(a.bias, b.bias)
     return (
         all(np.array_equal(getattr(a, name), getattr(b, name)) for name in arrays)
-        and same_bias
+        and same(a.bias, b.bias)
+        and same(a.column_order, b.column_order)
+        and all(
+            same(getattr(a.outliers, name, None), getattr(b.outliers, name, None))
+            for name in ("row_pointers", "columns", "values")
+        )
         and (a.members, a.group_size, a.scale_width) == (b.members, b.group_size, b.scale_width)
     )
 
@@ -62,18 +102,30 @@ def decoded_by_the_layout(path, layer):
             if item["zero_point"]:
                 w -= item["values"][tensors[f"{layer}.zeros"][n, g]]
             w *= scales[0]
+        elif item["kind"] == "affine":
+            w = scales[0] * code + scales[1]
+        elif item["kind"] == "free":
+            w = scales[code]
         else:
+            assert item["kind"] == "signs"
             width = item["code_width"]
             w = sum(scales[i] if code >> i & 1 else -scales[i] for i in range(width))
             w += scales[width] if item["offset"] else 0
-        weights[n, k] = float(tensors[f"{layer}.row_scales"][n]) * w
+        order = tensors.get(f"{layer}.column_order")
+        if f"{layer}.outliers.values" in tensors:
+            first, end = tensors[f"{layer}.outliers.row_pointers"][n : n + 2]
+            for entry in range(first, end):
+                if tensors[f"{layer}.outliers.columns"][entry] == k:
+                    w += int(tensors[f"{layer}.outliers.values"][entry])
+        element = k if order is None else order[k]
+        weights[n, element] = float(tensors[f"{layer}.row_scales"][n]) * w
     return weights
 
 
 @pytest.mark.parametrize("name", CATALOG)
 def test_round_trip_of_every_family(tmp_path, name):
     for group_size in (16, "row"):
-        matrix = made(name, group_size=group_size, bias=np.arange(5))
+        matrix = made_or_random(name, group_size)
         file = ModelFile(write(tmp_path / "m.safetensors", a=matrix))
         back = file.layer("a")
         assert equal(back, matrix)
@@ -81,6 +133,55 @@ def test_round_trip_of_every_family(tmp_path, name):
         assert file.recipe == RECIPE
         file.verify()
         assert np.array_equal(decoded_by_the_layout(file.path, "a"), matrix.dequantize())
+
+
+@pytest.mark.parametrize("name", ["bitmod4", "int4_affine", "free3", "int3_asym"])
+def test_column_order_and_outliers(tmp_path, name):
+    matrix = with_order_and_outliers(random_matrix(name, 5, 75, 32, seed=2, scale_width=20))
+    file = ModelFile(write(tmp_path / "m.safetensors", None, a=matrix, b=made()))
+    file.verify()
+    assert equal(file.layer("a"), matrix)
+    assert equal(file.layer("b"), made())
+    assert np.array_equal(decoded_by_the_layout(file.path, "a"), matrix.dequantize())
+    tensors = load_file(file.path)
+    sparse = matrix.outliers
+    assert sparse is not None
+    count = len(sparse.values)
+    found = {key: (tensors[key].dtype.name, tensors[key].shape) for key in tensors}
+    assert found["a.column_order"] == ("int32", (75,))
+    assert found["a.outliers.row_pointers"] == ("int64", (6,))
+    assert found["a.outliers.columns"] == ("int32", (count,))
+    assert found["a.outliers.values"] == ("int64", (count,))
+    assert not any(key.startswith(("b.column_order", "b.outliers")) for key in tensors)
+
+
+def test_a_layer_of_no_outliers(tmp_path):
+    """Three tensors of no entries are not the same as none."""
+    matrix = replace(made(), outliers=Outliers.of(np.zeros((5, 75), np.int64)))
+    back = ModelFile(write(tmp_path / "m.safetensors", a=matrix)).layer("a")
+    assert equal(back, matrix)
+    assert back.outliers is not None
+
+
+@pytest.mark.parametrize("tensor", ["row_pointers", "columns", "values"])
+def test_outliers_that_lack_a_tensor(tmp_path, tensor):
+    path = write(tmp_path / "m.safetensors", a=with_order_and_outliers(made()))
+    with safe_open(path, framework="np") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    del tensors[f"a.outliers.{tensor}"]
+    save_file(tensors, path, metadata=metadata)
+    with pytest.raises(FileError, match=rf"outliers\.{tensor}"):
+        ModelFile(path).layer("a")
+
+
+@pytest.mark.parametrize("scale_width", [17, 24, 31])
+def test_scales_of_any_width(tmp_path, scale_width):
+    matrix = random_matrix("int4_affine", 5, 75, 32, seed=2, scale_width=scale_width)
+    path = write(tmp_path / "m.safetensors", None, a=matrix)
+    assert load_file(path)["a.scales"].dtype == np.int32
+    assert equal(ModelFile(path).layer("a"), matrix)
+    assert np.array_equal(decoded_by_the_layout(path, "a"), matrix.dequantize())
 
 
 @pytest.mark.parametrize("scale_width", [1, 8, 15, 16])

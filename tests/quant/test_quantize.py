@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from lutra.formats import CATALOG, ValueFormat, family
+from lutra.formats import CATALOG, ValueFormat, family, member
 from lutra.quant import METHODS, method_for, quantize
 from lutra.quant.value_grid import ValueGrid
 
@@ -15,6 +15,12 @@ PAIRS = [
     if method.serves(entry) and method.search is not None
 ]
 PLAIN = [name for name, entry in CATALOG.items() if len(entry.members) == 1]
+QUANTIZED = list(dict.fromkeys(name for name, _ in PAIRS))
+
+
+def _has_zero(name):
+    """Whether 0 is among the values of each member."""
+    return all(not isinstance(m, ValueFormat) or 0 in m.values for m in family(name).members)
 
 
 def random_weights(seed, rows, columns):
@@ -42,8 +48,14 @@ def same(a, b):
     return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in arrays)
 
 
+@pytest.mark.parametrize("name", [name for name in CATALOG if name not in QUANTIZED])
+def test_families_without_a_method(name):
+    with pytest.raises(ValueError, match=f"^There is no method that quantises to format '{name}'$"):
+        quantize(random_weights(1, 2, 8), format=name)
+
+
 @pytest.mark.parametrize("group_size", [16, 32, 64, 128, "row", 7])
-@pytest.mark.parametrize("name", CATALOG)
+@pytest.mark.parametrize("name", QUANTIZED)
 def test_every_family_takes_every_shape(name, group_size):
     for rows, columns in ((1, 1), (3, 16), (2, 17), (5, 129), (4, 200)):
         weights = random_weights(rows * columns, rows, columns)
@@ -70,13 +82,15 @@ def test_special_rows(name, method):
             error = np.linalg.norm(back[row] - wanted) / np.linalg.norm(wanted)
             # A single weight among zeros has no sign planes without an offset.
             assert error < 1 + 1e-6, f"row {row}"
-        if isinstance(made.members[0], ValueFormat):
+        if isinstance(made.members[0], ValueFormat) and _has_zero(name):
             zeros = weights == 0
             assert not back[zeros].any()  # zero is a value of every value format
 
 
-# Not BitMoD: two of its members leave the largest magnitude to one sign.
-@pytest.mark.parametrize(("name", "method"), [p for p in PAIRS if p[0] in PLAIN])
+# Not BitMoD and not IQ4_NL: they leave the largest magnitude to one sign.
+@pytest.mark.parametrize(
+    ("name", "method"), [p for p in PAIRS if p[0] in PLAIN and p[0] != "iq4_nl"]
+)
 def test_constant_rows_come_back(name, method):
     weights = np.array([[1.5] * 40, [-0.3] * 40], dtype=np.float32)
     back = quantize(weights, format=name, group_size=16, method=method).dequantize()
@@ -154,6 +168,8 @@ def test_mse_equals_a_plain_search(name, reach):
 @pytest.mark.parametrize(("name", "method"), [p for p in PAIRS if p[0] in PLAIN])
 def test_a_power_of_two_only_moves_the_row_scales(name, method, power):
     weights = random_weights(13, 8, 72)
+    # Scales are to stay over their bound of 2^-110 where the largest value is up to 2^33 of them.
+    power = max(power, member(name).peak.bit_length() - 107)
     made = quantize(weights, format=name, group_size=32, method=method)
     moved = quantize(weights * np.float32(2.0**power), format=name, group_size=32, method=method)
     for array in ("codes", "format_ids", "scales", "zeros"):

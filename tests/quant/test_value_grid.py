@@ -1,3 +1,4 @@
+from bisect import bisect_left
 from fractions import Fraction
 
 import numpy as np
@@ -6,9 +7,14 @@ import pytest
 from lutra.formats import CATALOG, ValueFormat, family
 from lutra.quant.value_grid import ValueGrid
 
-FORMATS = [
-    item for entry in CATALOG.values() for item in entry.members if isinstance(item, ValueFormat)
-]
+FORMATS = list(
+    dict.fromkeys(
+        item
+        for entry in CATALOG.values()
+        for item in entry.members
+        if isinstance(item, ValueFormat)
+    )
+)
 
 
 def probes(item):
@@ -32,15 +38,18 @@ def probes(item):
     ])
 
 
-def nearest_value(x, values):
-    """Return the nearest value, in exact arithmetic; of two, the lower."""
-    return min(values, key=lambda value: (abs(Fraction(float(x)) - value), value))
+def nearest_value(x, ordered):
+    """Return the nearest of rising values, in exact arithmetic; of two, the lower."""
+    above = bisect_left(ordered, float(x))
+    beside = ordered[max(above - 1, 0) : above + 1]
+    return min(beside, key=lambda value: (abs(Fraction(float(x)) - value), value))
 
 
 @pytest.mark.parametrize("item", FORMATS, ids=lambda item: item.name)
 def test_nearest_value_is_exact_and_ties_go_down(item):
     grid = ValueGrid([item])
-    used = {item.values[code] for code in range(1 << item.code_width) if code not in item.unused}
+    codes = [code for code in range(1 << item.code_width) if code not in item.unused]
+    used = sorted({item.values[code] for code in codes})
     x = probes(item)
     slots = grid.slots(x[None].copy(), 0)[0]
     for number, slot in zip(x, slots, strict=True):
