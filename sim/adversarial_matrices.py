@@ -158,7 +158,7 @@ def _extreme(base: QuantizedMatrix, sign: int) -> QuantizedMatrix:
     """Give every weight the value farthest from 0 with this sign, of its row's widest format."""
     limit = (1 << base.scale_width) - 1
     candidates = [
-        (abs(weight), -index, code, zero, scale)
+        (weight, -index, code, zero, scale)
         for index, item in enumerate(base.members)
         for scale in (limit, -limit)
         for weight, code, zero in [_extreme_weight(item, scale, sign)]

@@ -81,7 +81,8 @@ def trace_output(
     Raises
     ------
     :exc:`ValueError`
-        If the token is not of that type and length, or there is no such row.
+        If the token is not of that type and length, there is no such row, or the layer has
+        outliers, for which there are no planes.
 
     Source
     ------
@@ -91,7 +92,9 @@ def trace_output(
         raise ValueError(f"A token must have {matrix.columns} elements, not shape {x.shape}")
     if not 0 <= row < matrix.rows:
         raise ValueError(f"Row must be in 0..{matrix.rows - 1}, not {row!r}")
-    tokens = align(x[None], numerics, nonfinite="nan")
+    if matrix.outliers is not None:
+        raise ValueError("A layer with outliers has no trace: engines have no path for them")
+    tokens = align(matrix.arrange(x[None]), numerics, nonfinite="nan")
     aligned = tokens.X[0].tolist()
     size = matrix.group_size
     groups = tuple(

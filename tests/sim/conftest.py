@@ -10,7 +10,14 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from lutra.formats import BinaryCodingFormat, Numerics, QuantizedMatrix, ValueFormat
+from lutra.formats import (
+    AffineFormat,
+    BinaryCodingFormat,
+    FreeFormat,
+    Numerics,
+    QuantizedMatrix,
+    ValueFormat,
+)
 
 # Exponent bits, fraction bits.
 FIELDS = {"float16": (5, 10), "bfloat16": (8, 7), "float32": (8, 23)}
@@ -74,11 +81,17 @@ class Contract:
         return [max(-peak, min(peak, integer)) for integer in integers], exponent
 
     def weights(self, matrix: QuantizedMatrix) -> list[list[int]]:
-        """Return the integer weights, (N, K)."""
-        return [
+        """Return the integer weights, (N, K), in the order of the codes."""
+        weights = [
             [self._weight(matrix, row, column) for column in range(matrix.columns)]
             for row in range(matrix.rows)
         ]
+        sparse = matrix.outliers
+        if sparse is not None:
+            for row in range(matrix.rows):
+                for entry in range(sparse.row_pointers[row], sparse.row_pointers[row + 1]):
+                    weights[row][sparse.columns[entry]] += int(sparse.values[entry])
+        return weights
 
     def _weight(self, matrix: QuantizedMatrix, row: int, column: int) -> int:
         group = column // matrix.group_size
@@ -89,6 +102,10 @@ class Contract:
             zero = int(matrix.zeros[row, group])
             offset = number_format.values[zero] if number_format.zero_point else 0
             return scales[0] * (number_format.values[code] - offset)
+        if isinstance(number_format, AffineFormat):
+            return scales[0] * code + scales[1]
+        if isinstance(number_format, FreeFormat):
+            return scales[code]
         assert isinstance(number_format, BinaryCodingFormat)
         width = number_format.code_width
         total = sum(scales[bit] * (1 if code >> bit & 1 else -1) for bit in range(width))
@@ -152,6 +169,8 @@ class Contract:
                 rows.append([infinity + 2 ** (fraction_width - 1)] * len(weights))
                 continue
             integers, exponent = aligned
+            if matrix.column_order is not None:
+                integers = [integers[element] for element in matrix.column_order]
             sums = [sum(a * b for a, b in zip(integers, row, strict=True)) for row in weights]
             rows.append([
                 self.convert(total, exponent, scale, numerics.output)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lutra.formats import CATALOG, FLOATS, Numerics
+from lutra.formats import CATALOG, FLOATS, AffineFormat, FreeFormat, Numerics
 from lutra.sim import (
     DTYPES,
     adversarial_matrices,
@@ -128,7 +128,9 @@ def test_extreme_matrices(name, scale_width):
     assert (matrices["all_lowest"].integer_weights() == -peak).all()
     alternating = matrices["alternating"].integer_weights()
     assert (alternating[:, ::2] == peak).all()
-    assert (alternating[:, 1::2] <= 0).all()
+    # Equal scales leave these no weight of the other sign.
+    if not isinstance(CATALOG[name].members[0], AffineFormat | FreeFormat):
+        assert (alternating[:, 1::2] <= 0).all()
     assert (matrices["negative_scales"].scales <= 0).all()
     assert not matrices["all_scales_zero"].integer_weights().any()
     assert not matrices["some_scales_zero"].integer_weights()[:, :8].any()
