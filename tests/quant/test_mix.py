@@ -18,7 +18,7 @@ def candidate(weights, name, group_size=16):
     assert method.search is not None
     chosen = family(name)
     return search_groups(
-        weights, method.search(chosen), members=chosen.members, group_size=group_size
+        weights, method.search.make(chosen), members=chosen.members, group_size=group_size
     )
 
 

@@ -182,7 +182,7 @@ def test_no_inputs():
         ({"method": "magic"}, r"^Unknown method 'magic'; methods: absmax, mse, "),
         ({"method": ["mse"]}, r"^Unknown method \['mse'\]; methods: "),
         ({"group_size": 0}, r"^Group size must be at least 1"),
-        ({"scale_width": 17}, r"^Scale width must be in 1\.\.16, not 17$"),
+        ({"scale_width": 32}, r"^Scale width must be in 1\.\.31, not 32$"),
         ({"size": 3}, r"^Unknown key 'size' of a mixture; known keys: formats, budget, "),
         ({"allocator": "slim", "scope": "model"}, r"^The slim allocator has scope 'layer' only"),
         ({"allocator": "slim", "unit": "row"}, r"^The slim allocator has unit 'columns' only"),

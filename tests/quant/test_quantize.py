@@ -239,7 +239,7 @@ def test_defaults_fit_the_format():
         assert same(quantize(weights, format=name), quantize(weights, format=name, method=chosen))
 
 
-@pytest.mark.parametrize("scale_width", [1, 4, 8, 12, 16])
+@pytest.mark.parametrize("scale_width", [1, 4, 8, 12, 16, 24, 31])
 def test_scale_width_bounds_the_scales(scale_width):
     weights = random_weights(1, 8, 256)
     for name in ("int4", "bcq2_asym"):
@@ -302,8 +302,8 @@ def with_value(value, position):
         (with_value(-np.inf, (299, 0)), {}, r"the one at \[299, 0\] is infinite"),
         (np.full((1, 1), 1e300), {}, r"the one at \[0, 0\] is infinite"),
         (np.ones((2, 2)), {"format": "int9"}, r"Unknown format 'int9'; known formats: int2"),
-        (np.ones((2, 2)), {"method": "best"}, r"Unknown method 'best'.*: absmax, mse, gptq"),
-        (np.ones((2, 2)), {"method": "greedy"}, r"'greedy' cannot.*'int4'.*: absmax, mse, gptq"),
+        (np.ones((2, 2)), {"method": "best"}, r"Unknown method 'best'.*: absmax, mse, .*gptq"),
+        (np.ones((2, 2)), {"method": "greedy"}, r"'greedy' cannot.*'int4'.*: absmax, mse, .*gptq"),
         (
             np.ones((2, 2)),
             {"format": "bcq2", "method": "mse"},
@@ -313,8 +313,8 @@ def with_value(value, position):
         (np.ones((2, 2)), {"group_size": -4}, r"Group size must be at least 1"),
         (np.ones((2, 2)), {"group_size": 2.5}, r"Group size must be an integer"),
         (np.ones((2, 2)), {"group_size": "col"}, r"Group size must be an integer, or 'row'"),
-        (np.ones((2, 2)), {"scale_width": 0}, r"Scale width must be in 1..16, not 0"),
-        (np.ones((2, 2)), {"scale_width": 17}, r"Scale width must be in 1..16, not 17"),
+        (np.ones((2, 2)), {"scale_width": 0}, r"Scale width must be in 1..31, not 0"),
+        (np.ones((2, 2)), {"scale_width": 32}, r"Scale width must be in 1..31, not 32"),
         (np.ones((2, 2)), {"bias": [1, 2, 3]}, r"Bias must have one number a row, 2, not 3"),
         (np.ones((2, 2)), {"bias": [1, np.nan]}, r"Bias.*\[1\] is NaN"),
         (np.ones((2, 2)), {"bias": [[1, 2]]}, r"Bias must be one-dimensional"),
