@@ -9,7 +9,12 @@ from lutra.hdl.mac_core import MacCore
 from lutra.hdl.value_decoder import ValueDecoder, value_width
 
 INT8 = Numerics(activation="int8", act_width=8)
-MIXTURES = {**{name: (name,) for name in CATALOG}, "every format": tuple(CATALOG)}
+# A family of every kind, and of every width of codes but one bit.
+EVERY_KIND = (
+    *("int2", "int8", "int3_asym", "ternary", "bcq4_asym", "bitmod3", "bitmod4"),
+    *("float4_e3m0", "float5_e2m2", "float6_e3m2", "float7_e2m4", "nf4", "int4_affine", "free3"),
+)
+MIXTURES = {**{name: (name,) for name in CATALOG}, "every kind": EVERY_KIND}
 
 
 def _parameters(hdl, formats, **changes):

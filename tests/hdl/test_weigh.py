@@ -16,7 +16,7 @@ TOTALS = (-128, -127, -65, -1, 0, 1, 2, 77, 126, 127)
 def _products(hdl, coefficients, slots, totals=TOTALS):
     """Return each total times each coefficient, as a core has it: signs are taken before."""
     m = Module()
-    total, number, o = Signal(signed(8)), Signal(range(len(coefficients))), Signal(signed(16))
+    total, number, o = Signal(signed(8)), Signal(range(len(coefficients))), Signal(signed(48))
     m.d.comb += o.eq(weigh(m, total, slots, number, name="weighted"))
     products = {}
 
@@ -47,7 +47,10 @@ def test_every_coefficient_alone(hdl, factor):
     assert _products(hdl, [factor], magnitude_slots([factor])) == _right([factor])
 
 
-@pytest.mark.parametrize("item", [m for entry in CATALOG.values() for m in entry.members], ids=str)
+MEMBERS = list(dict.fromkeys(m for entry in CATALOG.values() for m in entry.members))
+
+
+@pytest.mark.parametrize("item", MEMBERS, ids=lambda item: item.name)
 def test_coefficients_of_formats(hdl, item):
     coefficients = sorted({plane.coefficient for plane in item.planes})
     slots = magnitude_slots(coefficients)
