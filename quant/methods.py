@@ -1,7 +1,7 @@
 """The registry of quantisers: every method that Lutra knows, by name."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from .calibration import LayerCalibration
 from .gptq import gptq
 from .greedy import greedy
 from .group_searches import SEARCHES, GroupMethod, searches_for
+from .learned_clipping import can_clip, learned_clipping
+from .learned_rounding import learned_rounding
 from .minmax import minmax
 from .mse import mse
 from .option import Option, OptionValue
@@ -114,6 +116,31 @@ _BASE = Option(
     summary="method that finds formats and scales; 'auto' is mse, or alternating for signs",
 )
 
+_DEVICE = Option(
+    name="device",
+    default="cpu",
+    choices=("cpu", "cuda"),
+    summary="where PyTorch computes; results of different devices differ",
+)
+
+
+def _damping(default: float) -> Option:
+    return Option(
+        name="damping",
+        default=default,
+        low=1e-6,
+        high=10.0,
+        summary="added to the Hessian's diagonal, as a share of its mean",
+    )
+
+
+def _steps(default: int) -> Option:
+    return Option(name="steps", default=default, low=1, high=100_000, summary="steps of Adam")
+
+
+def _rate(default: float) -> Option:
+    return Option(name="rate", default=default, low=1e-6, high=1.0, summary="learning rate")
+
 
 def _in_groups(
     name: str, quantizer: Callable[..., QuantizedMatrix], summary: str, *options: Option
@@ -157,13 +184,7 @@ METHODS: dict[str, Method] = {
             "column by column; each error is made up for by the columns after it",
             (
                 _BASE,
-                Option(
-                    name="damping",
-                    default=0.1,
-                    low=1e-6,
-                    high=10.0,
-                    summary="added to the Hessian's diagonal, as a share of its mean",
-                ),
+                _damping(0.1),
                 Option(
                     name="scales",
                     default="along",
@@ -177,6 +198,28 @@ METHODS: dict[str, Method] = {
                     summary="of the columns: as they stand, or by the mean squares of their inputs",
                 ),
             ),
+            calibrated=True,
+        ),
+        Method(
+            "learned_clipping",
+            learned_clipping,
+            can_clip,
+            "round to nearest; bounds of groups are learned for the layer's output",
+            (
+                replace(_BASE, name="start", summary="method whose scales are the first step"),
+                _steps(100),
+                _rate(0.1),
+                _damping(0.01),
+                _DEVICE,
+            ),
+            calibrated=True,
+        ),
+        Method(
+            "learned_rounding",
+            learned_rounding,
+            _on_groups,
+            "each weight up or down, learned for the layer's output",
+            (_BASE, _steps(200), _rate(0.05), _damping(0.1), _DEVICE),
             calibrated=True,
         ),
     )

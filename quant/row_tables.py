@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from ..formats import NumberFormat, ValueFormat
 
-__all__ = ["RowTables"]
+__all__ = ["RowTables", "usable_codes"]
 
 
 class RowTables:
@@ -42,23 +42,23 @@ class RowTables:
         zeros: npt.NDArray[np.uint8],
         steps: npt.NDArray[np.float32],
     ):
-        usable = [_usable_codes(item) for item in members]
+        usable = list(map(usable_codes, members))
         entries = max(map(len, usable))
         count = len(format_ids)
         integers = np.empty((count, entries), dtype=np.int64)
         codes = np.empty((count, entries), dtype=np.uint8)
-        for index, (item, usable_codes) in enumerate(zip(members, usable, strict=True)):
+        for index, (item, own) in enumerate(zip(members, usable, strict=True)):
             chosen = format_ids == index
             table = item.weight_table(scales[chosen][:, : item.scale_count])
             if item.has_zero_point:
                 zero = zeros[chosen].astype(np.int64)[:, None]
                 table = table - np.take_along_axis(table, zero, axis=1)
-            table = table[:, usable_codes]
+            table = table[:, own]
             order = np.argsort(table, axis=1, kind="stable")
-            spare = ((0, 0), (0, entries - len(usable_codes)))
+            spare = ((0, 0), (0, entries - len(own)))
             order = np.pad(order, spare, mode="edge")
             integers[chosen] = np.take_along_axis(table, order, axis=1)
-            codes[chosen] = np.array(usable_codes, dtype=np.uint8)[order]
+            codes[chosen] = np.array(own, dtype=np.uint8)[order]
         # What is equal to the entry before it stands for the first of them.
         first = np.zeros((count, entries), dtype=np.intp)
         for entry in range(1, entries):
@@ -72,6 +72,16 @@ class RowTables:
     def ranks(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
         """Return the entry nearest to one number for each group, intp of shape (count,)."""
         return np.count_nonzero(x > self._middles, axis=0)
+
+    def neighbours(
+        self, x: npt.NDArray[np.float32]
+    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """Return the entries next to one number for each group: at most that, and above it.
+
+        Beyond the ends both are the last entry there. Shape (count,) each.
+        """
+        counts = np.count_nonzero(x >= self.weights, axis=0)
+        return np.maximum(counts - 1, 0), np.minimum(counts, len(self.weights) - 1)
 
     def nearest(
         self, x: npt.NDArray[np.float32]
@@ -91,7 +101,7 @@ class RowTables:
         return self.codes[ranks, self._columns], self.weights[ranks, self._columns]
 
 
-def _usable_codes(item: NumberFormat) -> list[int]:
+def usable_codes(item: NumberFormat) -> list[int]:
     """List the codes to quantise to; where all values are alike, the first is taken."""
     if not isinstance(item, ValueFormat):
         return list(range(1 << item.code_width))

@@ -1,0 +1,14 @@
+"""What quantisers learn by gradients; PyTorch is imported only here, when it is asked for."""
+
+from importlib.util import find_spec
+
+if find_spec("torch") is None:
+    raise ValueError(
+        "Methods that learn need PyTorch; install it with `pip install 'lutra[gpu]'`, or choose a "
+        "method such as gptq or mse"
+    )
+
+from .clipping import LearnedClipping
+from .rounding import learn_rounding
+
+__all__ = ["LearnedClipping", "learn_rounding"]
