@@ -2,12 +2,23 @@
 
 from collections.abc import Sequence
 
-from ..formats import CODEBOOKS, CodebookFormat, Family, family
+from ..formats import CATALOG, CODEBOOKS, CodebookFormat, Family, family
 
-__all__ = ["recipe_family"]
+__all__ = ["FLOAT_FAMILIES", "recipe_family"]
 
 
-def recipe_family(name: str, codebook: Sequence[int] | None) -> Family:
+def _any_split(width: int) -> Family:
+    members = tuple(
+        entry.members[0] for name, entry in CATALOG.items() if name.startswith(f"float{width}_e")
+    )
+    return Family(f"float{width}", members, f"{width}-bit floats with any split of their bits")
+
+
+FLOAT_FAMILIES: dict[str, Family] = {f"float{width}": _any_split(width) for width in range(3, 9)}
+"""Small floats of one width, for methods that choose among them."""
+
+
+def recipe_family(name: str, codebook: Sequence[int] | None, *, is_found: bool = False) -> Family:
     """Return the family of the catalogue, or the one whose only format is a recipe's codebook.
 
     Values are rounded to the nearest entry; an entry of 0 is not asked for.
@@ -15,9 +26,11 @@ def recipe_family(name: str, codebook: Sequence[int] | None) -> Family:
     Parameters
     ----------
     name : str
-        Family of the catalogue, or a codebook's slot.
+        Family of the catalogue, a codebook's slot, or one of :data:`FLOAT_FAMILIES`.
     codebook : sequence of int, optional
         Entries, for a slot and only for one.
+    is_found : bool
+        Whether the method finds the entries, so that a slot stands for itself.
 
     Raises
     ------
@@ -25,7 +38,7 @@ def recipe_family(name: str, codebook: Sequence[int] | None) -> Family:
         If the name is unknown, entries are missing, unasked for, of another number than the slot's
         or all 0, or some are out of range.
     """
-    chosen = family(name)
+    chosen = FLOAT_FAMILIES.get(name) or family(name)
     if name not in CODEBOOKS:
         if codebook is not None:
             raise ValueError(
@@ -33,6 +46,8 @@ def recipe_family(name: str, codebook: Sequence[int] | None) -> Family:
             )
         return chosen
     count = 1 << chosen.code_width
+    if codebook is None and is_found:
+        return chosen
     if codebook is None:
         raise ValueError(
             f"Format {name!r} has no values of its own; a recipe gives them as 'codebook', "

@@ -3,11 +3,19 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..formats import AffineFormat, BinaryCodingFormat, Family, NumberFormat, ValueFormat
+from ..formats import (
+    AffineFormat,
+    BinaryCodingFormat,
+    Family,
+    FreeFormat,
+    NumberFormat,
+    ValueFormat,
+)
 from .absmax import absmax_search
 from .alternating import alternating_search
 from .greedy import greedy_search
 from .groups import GroupSearch
+from .kmeans_search import kmeans_search
 from .minmax import minmax_search
 from .mse import mse_search
 
@@ -38,6 +46,7 @@ SEARCHES: dict[str, GroupMethod] = {
     "absmax": GroupMethod(absmax_search, ValueFormat),
     "mse": GroupMethod(mse_search, ValueFormat),
     "minmax": GroupMethod(minmax_search, AffineFormat),
+    "kmeans": GroupMethod(kmeans_search, FreeFormat),
     "alternating": GroupMethod(alternating_search, BinaryCodingFormat),
     "greedy": GroupMethod(greedy_search, BinaryCodingFormat),
 }

@@ -12,14 +12,18 @@ from .absmax import absmax
 from .alternating import alternating
 from .block_scaled import is_plain_value, microscaling, nvidia_scaling
 from .calibration import LayerCalibration
+from .finequant import finequant
 from .gptq import gptq
 from .greedy import greedy
 from .group_searches import SEARCHES, GroupMethod, searches_for
+from .kmeans import has_free_values, kmeans
 from .learned_clipping import can_clip, learned_clipping
 from .learned_rounding import learned_rounding
+from .llm_fp4 import has_no_zero_point, llm_fp4
 from .minmax import minmax
 from .mse import mse
 from .option import Option, OptionValue
+from .slim_quant import has_one_scale, slim_quant
 
 __all__ = ["METHODS", "Method", "method_for"]
 
@@ -134,6 +138,10 @@ def _damping(default: float) -> Option:
     )
 
 
+def _share(name: str, of: str) -> Option:
+    return Option(name=name, default=0.0, low=0.0, high=0.1, summary=f"share of {of}")
+
+
 def _steps(default: int) -> Option:
     return Option(name="steps", default=default, low=1, high=100_000, summary="steps of Adam")
 
@@ -177,6 +185,75 @@ METHODS: dict[str, Method] = {
         Method("nv", nvidia_scaling, is_plain_value, "E4M3 numbers as scales, as NVFP4 has"),
         _in_groups("minmax", minmax, "codes spread from the least to the greatest weight"),
         _in_groups("greedy", greedy, "one plane after another"),
+        Method(
+            "kmeans",
+            kmeans,
+            has_free_values,
+            "codebooks that fit the weights, with a few of them kept beside",
+            (
+                _WEIGHTING,
+                Option(name="rounds", default=50, low=1, high=1000, summary="of k-means, at most"),
+                _share("outliers", "the weights kept beside the codebook, the largest"),
+                _share("sensitive", "those kept beside, that lose the most"),
+            ),
+            search=SEARCHES["kmeans"],
+        ),
+        Method(
+            "slim_quant",
+            slim_quant,
+            has_one_scale,
+            "one scale for the layer, of least error on a histogram",
+        ),
+        Method(
+            "llm_fp4",
+            llm_fp4,
+            has_no_zero_point,
+            "bounds, and of several formats the one, of least output error",
+            (
+                Option(
+                    name="weighting",
+                    default="none",
+                    choices=("none", "output"),
+                    summary="whose error is measured: the weights', or the outputs'",
+                ),
+                Option(
+                    name="tokens",
+                    default=256,
+                    low=1,
+                    high=1_000_000,
+                    summary="most tokens of the calibration data to look at",
+                ),
+            ),
+        ),
+        Method(
+            "finequant",
+            finequant,
+            _on_groups,
+            "groups from whole rows down to the group size, no smaller than needed",
+            (
+                _BASE,
+                Option(
+                    name="rule",
+                    default="range",
+                    choices=("range", "error"),
+                    summary="halve while ranges shrink, or until the error is small enough",
+                ),
+                Option(
+                    name="gain",
+                    default=0.9,
+                    low=0.0,
+                    high=1.0,
+                    summary="share to which halving has to shrink the mean range",
+                ),
+                Option(
+                    name="budget",
+                    default=0.01,
+                    low=0.0,
+                    high=1.0,
+                    summary="squared error that is small enough, as a share of the squares",
+                ),
+            ),
+        ),
         Method(
             "gptq",
             gptq,

@@ -100,7 +100,7 @@ class Recipe:
     @property
     def family(self) -> Family:
         """What the format's name stands for."""
-        return recipe_family(self.format, self.codebook)
+        return recipe_family(self.format, self.codebook, is_found=self.method == "kmeans")
 
     @property
     def needs_calibration(self) -> bool:
