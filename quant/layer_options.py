@@ -10,6 +10,7 @@ from .calibration import LayerCalibration
 from .divergence import OutputDivergence
 from .float_scaled import FloatScaledMatrix
 from .groups import search_groups
+from .hutchinson import group_traces
 from .mix import mix
 from .mixture import Mixture
 from .sensitivity import group_hessians, output_squares, weighted_squares
@@ -145,8 +146,19 @@ class LayerOptions:
         if self.mixture.sensitivity == "hessian":
             hessians = group_hessians(known.inputs, size)
             return lambda errors: sum_by_unit(output_squares(errors, hessians, factors), unit)
+        if self.mixture.sensitivity == "trace":
+            lengths = np.diff([*range(0, self.weights.shape[1], size), self.weights.shape[1]])
+            curvatures = np.repeat(group_traces(known.inputs, size) / lengths, lengths)
+            return lambda errors: sum_by_unit(
+                weighted_squares(errors, size, curvatures, factors), unit
+            )
         divergence = self._divergence()
-        return lambda errors: divergence.by_unit(errors, unit, size)
+        if self.mixture.sensitivity == "kl":
+            return lambda errors: divergence.by_unit(errors, unit, size)
+        lost = divergence.by_unit(-self.weights, unit, size)
+        squares = sum_by_unit(weighted_squares(self.weights, size), unit)
+        scale = lost / np.where(squares > 0, squares, 1)
+        return lambda errors: sum_by_unit(weighted_squares(errors, size), unit) * scale
 
     def _errors(self, candidate: FloatScaledMatrix) -> npt.NDArray[np.float32]:
         """Return what quantising adds to the weights, shape (N, K)."""

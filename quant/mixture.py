@@ -15,7 +15,7 @@ from .units import UNITS
 __all__ = ["ALLOCATORS", "BUDGETS", "SCOPES", "SENSITIVITIES", "Mixture"]
 
 ALLOCATORS = ("knapsack", "slim")
-SENSITIVITIES = ("weight", "activation", "hessian", "kl")
+SENSITIVITIES = ("weight", "activation", "hessian", "kl", "trace", "masked")
 BUDGETS = ("bits", "bytes", "cycles")
 SCOPES = ("layer", "model")
 
@@ -46,7 +46,9 @@ class Mixture:
     sensitivity : str, optional
         What is minimised: ``weight``, the squared error of the weights; ``activation``, the same
         times the mean squares of their inputs; ``hessian``, the squared error of the outputs that
-        each group makes; or ``kl``, the divergence of the layer's output that each unit makes.
+        each group makes; ``kl``, the divergence of the layer's output that each unit makes;
+        ``trace``, the squared error of the weights times the mean curvature of their group; or
+        ``masked``, the divergence without the unit, times its error's share of its squares.
     unit : str, optional
         What shares a format: ``group``, ``row``, ``columns`` (a column of groups, all rows) or
         ``layer``.

@@ -9,6 +9,7 @@ if find_spec("torch") is None:
     )
 
 from .clipping import LearnedClipping
+from .hessian_trace import hessian_traces
 from .rounding import learn_rounding
 
-__all__ = ["LearnedClipping", "learn_rounding"]
+__all__ = ["LearnedClipping", "hessian_traces", "learn_rounding"]
