@@ -28,6 +28,7 @@ HERE = Path(__file__).parent
 CHECKPOINT = HERE / "tinylm.safetensors"
 GROUP_SIZE = 32
 WINDOWS = 160
+_SPARSE_BITS = 32
 
 
 @dataclass(frozen=True)
@@ -109,13 +110,14 @@ def measure(
     model: TinyLM, recipe, calibration: Path, folder: Path, text: bytes, windows: int | None
 ) -> Measured:
     """Quantise by a recipe and read held-out text with the result."""
+    # Importances count for mixtures that do without activations, too.
+    uses = not isinstance(recipe, Recipe) or recipe.needs_calibration
     start = time.perf_counter()
-    uniform = isinstance(recipe, Recipe)
     quantised = quantize_file(
         CHECKPOINT,
         folder / "model.lutra.safetensors",
         recipe,
-        calibration=None if uniform else calibration,
+        calibration=calibration if uses else None,
     )
     seconds = time.perf_counter() - start
     matrices = {name: quantised.layer(name) for name in quantised.layers}
@@ -135,13 +137,18 @@ def measure(
 
 
 def bits_with_scales(matrix: QuantizedMatrix) -> int:
-    """Count codes, group scales, zero-points and format ids at their own widths, and row scales."""
+    """Count codes, group scales, zero-points and format ids at their own widths, and row scales.
+
+    A weight beside the codes counts 32 bits: as many as its column and its value need at least.
+    """
     per_group = np.array([
         item.scale_count * (matrix.scale_width + 1) + item.code_width * item.has_zero_point
         for item in matrix.members
     ])
     id_bits = (len(matrix.members) - 1).bit_length() * matrix.format_ids.size
-    return matrix.code_bits + int(per_group[matrix.format_ids].sum()) + id_bits + 32 * matrix.rows
+    beside = 0 if matrix.outliers is None else _SPARSE_BITS * len(matrix.outliers.columns)
+    dense = matrix.code_bits + int(per_group[matrix.format_ids].sum()) + id_bits
+    return dense + beside + 32 * matrix.rows
 
 
 def main() -> None:
