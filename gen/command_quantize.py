@@ -213,11 +213,17 @@ def _import(
             precision=precision,
             progress=progress,
         )
-    more = {"imported_from": made.importer, "left_out": list(made.left_out)}
+    more = {
+        "imported_from": made.importer,
+        "left_out": list(made.left_out),
+        "notes": list(made.notes),
+    }
     print_model(made.model, as_json=as_json, more=more)
     if as_json:
         return
-    print_line(f"Imported from {made.importer}, without rounding")
+    print_line(f"Imported from {made.importer}{'' if made.notes else ', without rounding'}")
+    for note in made.notes:
+        print_line(note)
     if made.left_out:
         some = ", ".join(made.left_out[:_SHOWN]) + (", …" if len(made.left_out) > _SHOWN else "")
         print_line(f"Left out, of no quantised layer: {len(made.left_out)} tensors: {some}")

@@ -12,6 +12,7 @@ from .activation_order import ColumnGroups, order_columns
 from .eight_bit_floats import e4m3_scales, e8m0_scales
 from .exact_matrix import exact_matrix
 from .integer_matrix import integer_matrix
+from .nvfp4_matrix import NVFP4_GROUP, nvfp4_matrix
 from .safetensors_importer import SafetensorsImporter
 from .source import CheckpointSource
 from .unpack import unpack_nibbles, unpack_padded, unpack_stream
@@ -21,7 +22,6 @@ __all__ = ["CompressedTensorsImporter"]
 _WORD_BITS = 32
 _FORMATS = ("pack-quantized", "nvfp4-pack-quantized", "mxfp4-pack-quantized", "mixed-precision")
 _STRATEGIES = ("group", "tensor_group", "channel", "tensor")
-_NVFP4_GROUP = 16
 _MXFP4_GROUP = 32
 
 
@@ -100,25 +100,32 @@ class CompressedTensorsImporter(SafetensorsImporter):
         if self.has(f"{layer}.weight_zero_point"):
             raise FileError("Layers of four-bit floats must not have zero-points")
         nvfp4 = self.has(f"{layer}.weight_global_scale")
-        size = _NVFP4_GROUP if nvfp4 else _MXFP4_GROUP
+        size = NVFP4_GROUP if nvfp4 else _MXFP4_GROUP
         wanted = "nvfp4-pack-quantized" if nvfp4 else "mxfp4-pack-quantized"
         if _Scheme(wanted, 4, size) not in self._schemes:
             raise FileError(f"The configuration has no {wanted} in groups of {size}")
         name, shape = f"{layer}.weight_scale", (rows, -(-2 * octets // size))
-        if nvfp4:
-            scales = e4m3_scales(self.array(name, ("F8_E4M3",), shape), name)
-            with np.errstate(over="ignore"):  # what becomes infinite is refused with the scales
-                scales /= self._global_scale(f"{layer}.weight_global_scale")
-        else:
+        packed = self.array(f"{layer}.weight_packed", ("U8",), (rows, octets))
+        codes, bias = unpack_nibbles(packed, high_first=False), self.bias(layer, rows)
+        if not nvfp4:
             scales = e8m0_scales(self.array(name, ("U8", "F8_E8M0"), shape), name)
-        codes = self.array(f"{layer}.weight_packed", ("U8",), (rows, octets))
-        return exact_matrix(
-            codes=unpack_nibbles(codes, high_first=False),
-            members=member("float4_e2m1"),
-            group_size=size,
-            scales=scales,
-            bias=self.bias(layer, rows),
+            return exact_matrix(
+                codes=codes,
+                members=member("float4_e2m1"),
+                group_size=size,
+                scales=scales,
+                bias=bias,
+            )
+        matrix, as_defined = nvfp4_matrix(
+            codes,
+            scales=e4m3_scales(self.array(name, ("F8_E4M3",), shape), name),
+            factor=self._global_scale(f"{layer}.weight_global_scale"),
+            divides=True,
+            bias=bias,
         )
+        if not as_defined:
+            self.note_apart(layer)
+        return matrix
 
     def _global_scale(self, name: str) -> np.float32:
         shape = self.source.entry(name).shape

@@ -28,11 +28,14 @@ class Imported:
         Name of the importer.
     left_out : tuple of str
         Tensors of the checkpoint that are of no quantised layer and so not in the model file.
+    notes : tuple of str
+        Sentences for people on the layers that this run has read.
     """
 
     model: ModelFile
     importer: str
     left_out: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def import_file(
@@ -102,7 +105,7 @@ def import_file(
                 writer.add(layer, reader.read(layer))
             done += sizes[layer]
         report(layers[-1], done, total)
-    return Imported(ModelFile(target), chosen.name, reader.left_out)
+    return Imported(ModelFile(target), chosen.name, reader.left_out, tuple(reader.notes))
 
 
 def _choose(source: CheckpointSource, name: str) -> type[Importer]:

@@ -29,6 +29,8 @@ class Importer(ABC):
     summary : str
         One line for people.
     source : CheckpointSource
+    notes : list of str
+        Sentences for people on what was read until now.
 
     Raises
     ------
@@ -43,6 +45,7 @@ class Importer(ABC):
 
     def __init__(self, source: CheckpointSource):
         self.source = source
+        self.notes: list[str] = []
 
     @classmethod
     @abstractmethod

@@ -1,18 +1,14 @@
 """NVFP4 as NVIDIA's Model Optimizer writes it."""
 
-import numpy as np
-
-from ...formats import QuantizedMatrix, member
+from ...formats import QuantizedMatrix
 from ..file_error import FileError
 from .eight_bit_floats import e4m3_scales
-from .exact_matrix import exact_matrix
+from .nvfp4_matrix import NVFP4_GROUP, nvfp4_matrix
 from .safetensors_importer import SafetensorsImporter
 from .source import CheckpointSource
 from .unpack import unpack_nibbles
 
 __all__ = ["ModelOptImporter"]
-
-_GROUP = 16
 
 
 class ModelOptImporter(SafetensorsImporter):
@@ -43,9 +39,9 @@ class ModelOptImporter(SafetensorsImporter):
                 f"{source.path} is a Model Optimizer checkpoint of {algorithm!r}; Lutra imports "
                 "NVFP4"
             )
-        size = source.config.get("group_size", _GROUP)
-        if size != _GROUP:
-            raise ValueError(f"NVFP4 must have groups of {_GROUP}, not {size!r}")
+        size = source.config.get("group_size", NVFP4_GROUP)
+        if size != NVFP4_GROUP:
+            raise ValueError(f"NVFP4 must have groups of {NVFP4_GROUP}, not {size!r}")
 
     @classmethod
     def detect(cls, source: CheckpointSource) -> bool:
@@ -73,18 +69,19 @@ class ModelOptImporter(SafetensorsImporter):
                 )
         rows, octets = self.shape(f"{layer}.weight", ("U8",), 2)
         name = f"{layer}.weight_scale"
-        shape = (rows, -(-2 * octets // _GROUP))
+        shape = (rows, -(-2 * octets // NVFP4_GROUP))
         scales = e4m3_scales(self.array(name, ("F8_E4M3",), shape), name)
         name = f"{layer}.weight_scale_2"
         second = self.source.entry(name).shape
         factor = self.floats(name, second if second in ((), (1,)) else (1,)).reshape(-1)[0]
-        with np.errstate(over="ignore"):  # what becomes infinite is refused with the scales
-            scales *= factor
         codes = self.array(f"{layer}.weight", ("U8",), (rows, octets))
-        return exact_matrix(
-            codes=unpack_nibbles(codes, high_first=False),
-            members=member("float4_e2m1"),
-            group_size=_GROUP,
+        matrix, as_defined = nvfp4_matrix(
+            unpack_nibbles(codes, high_first=False),
             scales=scales,
+            factor=factor,
+            divides=False,
             bias=self.bias(layer, rows),
         )
+        if not as_defined:
+            self.note_apart(layer)
+        return matrix

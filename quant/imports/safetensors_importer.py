@@ -118,3 +118,10 @@ class SafetensorsImporter(Importer):
         """
         name = f"{layer}.bias"
         return self.floats(name, (rows,)) if self.has(name) else None
+
+    def note_apart(self, layer: str) -> None:
+        """Take a note that a layer's scales of NVFP4 lie too far apart to be rounded first."""
+        self.notes.append(
+            f"Layer {layer!r}: scales of a row lie far apart, so the factor of all scales is in "
+            "the rows; weights are within two units of the last place of float32"
+        )

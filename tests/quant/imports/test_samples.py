@@ -4,6 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from lutra.formats import ValueFormat
 from lutra.quant.imports import CheckpointSource, Importer, detect_importer
 from lutra.sim.sample_checkpoints import (
     SAMPLES,
@@ -163,3 +164,33 @@ def test_scales_of_float16_stay_narrow(tmp_path):
     sample = write_bitsandbytes(tmp_path, np.random.default_rng(1))
     # 11 bits and a spread of six places.
     assert opened(sample).read("model.a").scale_width <= 17
+
+
+@pytest.mark.parametrize("divides", [False, True])
+def test_scales_of_nvfp4_that_lie_far_apart(tmp_path, divides):
+    writer = write_compressed_floats if divides else write_modelopt
+    sample = writer(tmp_path, np.random.default_rng(1))
+    path = sample.path / "model.safetensors"
+    importer = opened(sample)
+    stored = importer.source.read("model.a.weight_scale")
+    raw, changed = path.read_bytes(), stored.copy()
+    changed[2, :2] = 0x7E, 0x01  # 448 and 2^-9
+    assert raw.count(stored.tobytes()) == 1
+    path.write_bytes(raw.replace(stored.tobytes(), changed.tobytes()))
+    importer = opened(sample)
+    matrix = importer.read("model.a")
+    assert len(importer.notes) == 1
+    assert importer.notes[0].startswith("Layer 'model.a': scales of a row lie far apart")
+
+    name = "weight_global_scale" if divides else "weight_scale_2"
+    factor = importer.source.floats(f"model.a.{name}").reshape(-1)[0]
+    common = np.float32(1) / factor if divides else factor
+    scales = changed.view(ml_dtypes.float8_e4m3fn).astype(np.float64)
+    (item,) = matrix.members
+    assert isinstance(item, ValueFormat)
+    values = np.array(item.values)[matrix.codes] / 2
+    wanted = values * np.repeat(scales, 16, axis=1) * np.float64(common)
+    assert np.array_equal(matrix.dequantize(), wanted)
+    defined = scales.astype(np.float32) / factor if divides else scales.astype(np.float32) * factor
+    defined = (np.repeat(defined, 16, axis=1) * values).astype(np.float32)
+    assert (np.abs(matrix.dequantize() - defined) <= 2 * np.abs(np.spacing(defined))).all()
