@@ -1,4 +1,5 @@
 import random
+import struct
 import tracemalloc
 
 import numpy as np
@@ -337,6 +338,47 @@ def test_sentences_about_tensors(tmp_path, skip, new, sentence):
     data[place : place + len(new)] = new
     path.write_bytes(data)
     with pytest.raises(FileError, match=sentence):
+        GgufFile(path)
+
+
+def assembled(path, pairs=(), tensors=()):
+    """Write a header by hand: what the gguf package would not."""
+    head = struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(pairs))
+    for name, rest in (*pairs, *tensors):
+        head += struct.pack("<Q", len(name)) + name + rest
+    path.write_bytes(head + bytes(-len(head) % 32 + 64))
+    return path
+
+
+def test_names_are_there_once(tmp_path):
+    pair = (b"a.key", struct.pack("<II", 4, 1))
+    with pytest.raises(FileError, match=r"has key 'a\.key' twice$"):
+        GgufFile(assembled(tmp_path / "m.gguf", pairs=[pair, pair]))
+    first, second = (struct.pack("<IQIQ", 1, 8, 0, 32 * at) for at in (0, 1))
+    with pytest.raises(FileError, match=r"has tensor 'a' twice$"):
+        GgufFile(assembled(tmp_path / "m.gguf", tensors=[(b"a", first), (b"a", second)]))
+
+
+def test_arrays_of_arrays(tmp_path):
+    value = struct.pack("<I", 9)
+    for _ in range(4):
+        value += struct.pack("<IQ", 9, 1)
+    fine = (b"k", value + struct.pack("<IQ2h", 3, 2, 5, 6))
+    assert GgufFile(assembled(tmp_path / "m.gguf", pairs=[fine])).metadata == {}
+    deep = (b"k", value + struct.pack("<IQ", 9, 1) + struct.pack("<IQ2h", 3, 2, 5, 6))
+    with pytest.raises(FileError, match="is damaged: arrays in arrays in arrays"):
+        GgufFile(assembled(tmp_path / "m.gguf", pairs=[deep]))
+    unknown = (b"k", struct.pack("<I", 99))
+    with pytest.raises(FileError, match=r"a value at byte \d+ has the unknown type 99$"):
+        GgufFile(assembled(tmp_path / "m.gguf", pairs=[unknown]))
+
+
+@pytest.mark.parametrize(
+    "value", [struct.pack("<II", 4, 48), struct.pack("<II", 4, 0), struct.pack("<If", 6, 32.0)]
+)
+def test_alignments_that_are_none(tmp_path, value):
+    path = assembled(tmp_path / "m.gguf", pairs=[(b"general.alignment", value)])
+    with pytest.raises(FileError, match=r"general\.alignment of .* must be a power of two, not "):
         GgufFile(path)
 
 
