@@ -182,8 +182,10 @@ def _checked_pickle(path: Path) -> bytes:
             items = archive.infolist()
             names = [item.filename for item in items]
             pickles = [name for name in names if name.rpartition("/")[2] == _PICKLE]
-            if len(pickles) != 1 or len(set(names)) != len(names):
+            if not pickles:
                 raise FileError(f"{path} is not a file of torch.save: it has no {_PICKLE}")
+            if len(pickles) > 1 or len(set(names)) < len(names):
+                raise FileError(f"{path} is damaged: its directory has a file twice")
             for item in items:
                 if item.compress_type != zipfile.ZIP_STORED or item.compress_size != item.file_size:
                     raise FileError(

@@ -359,6 +359,23 @@ def test_names_are_there_once(tmp_path):
         GgufFile(assembled(tmp_path / "m.gguf", tensors=[(b"a", first), (b"a", second)]))
 
 
+def test_shards_with_the_same_tensor(tmp_path):
+    count = (b"split.count", struct.pack("<IH", 2, 2))
+    tensor = (b"a.weight", struct.pack("<IQIQ", 1, 8, 0, 0))
+    for index in (1, 2):
+        assembled(tmp_path / f"m-0000{index}-of-00002.gguf", pairs=[count], tensors=[tensor])
+    with pytest.raises(FileError, match=r"'a\.weight' is both in .*00001-of.* and in .*00002-of"):
+        opened(tmp_path / "m-00001-of-00002.gguf").layers  # noqa: B018
+
+
+def test_experts_of_an_unknown_type_are_not_counted(tmp_path):
+    tensor = (b"a.weight", struct.pack("<I3QIQ", 3, 8, 8, 1 << 60, 99, 0))
+    importer = opened(assembled(tmp_path / "m.gguf", tensors=[tensor]))
+    assert importer.layers == ("a",)
+    with pytest.raises(FileError, match="has type number 99, which is not imported"):
+        importer.read("a")
+
+
 def test_arrays_of_arrays(tmp_path):
     value = struct.pack("<I", 9)
     for _ in range(4):

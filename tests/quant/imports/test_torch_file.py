@@ -136,6 +136,25 @@ def test_other_protocols(tmp_path, protocol):
         TorchFile(with_members(tmp_path / "m.pt", members))
 
 
+def test_pytorch_is_asked_for_weights_only(tmp_path, monkeypatch):
+    asked = {}
+    load = torch.load
+    monkeypatch.setattr(torch, "load", lambda path, **how: asked.update(how) or load(path, **how))
+    TorchFile(saved(tmp_path / "m.pt", sample()))
+    assert asked == {"map_location": "cpu", "weights_only": True, "mmap": True}
+
+
+def test_names_in_an_archive_are_there_once(tmp_path):
+    members = members_of(saved(tmp_path / "m.pt", sample()))
+    with zipfile.ZipFile(tmp_path / "m.pt", "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("m/data/0", members["m/data/0"])
+    with pytest.raises(FileError, match="is damaged: its directory has a file twice"):
+        TorchFile(tmp_path / "m.pt")
+
+
 def test_compressed_archives_are_refused(tmp_path):
     members = members_of(saved(tmp_path / "m.pt", {"x": torch.zeros(1 << 20)}))
     path = with_members(tmp_path / "n.pt", members, zipfile.ZIP_DEFLATED)
