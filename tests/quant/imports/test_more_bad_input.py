@@ -101,7 +101,13 @@ def test_hqq_with_groups_of_no_common_size(tmp_path):
         read(sample.path)
 
 
-def hqq_by_hand(path, *, quantised, nested=True, stacked=False):
+def test_hqq_with_rows_that_do_not_fill_its_bytes(tmp_path):
+    sample = write_hqq(tmp_path, np.random.default_rng(1), bits=1, rows=12, columns=32)
+    with pytest.raises(FileError, match="2 packed rows of 8 codes each cannot be 12 rows of codes"):
+        read(sample.path)
+
+
+def hqq_by_hand(path, *, quantised, nested=True, stacked=False, by_columns=False):
     """Two rows of two groups of 8 codes with scales and zero-points as HQQ once quantised them."""
     meta = {
         "nbits": 4,
@@ -131,6 +137,12 @@ def hqq_by_hand(path, *, quantised, nested=True, stacked=False):
             "scale": torch.tensor(0.0371, dtype=torch.float16),
             "zero": torch.tensor(1.7, dtype=torch.float16),
         }
+        if by_columns:
+            scale = torch.tensor([[0.0371, 0.0113]], dtype=torch.float16)
+            zero = torch.tensor([[1.7, 90.1]], dtype=torch.float16)
+            more = {"group_size": 2, "channel_wise": True, "scale": scale, "zero": zero}
+            meta["meta_zero"] |= more
+            meta["zero_q"] = meta["zero_q"].reshape(2, 2)
     if stacked:
         parts = (meta.pop("zero", torch.zeros(4, 1)), meta.pop("scale"))
         meta["zero_scale"] = torch.stack(parts)
@@ -152,11 +164,12 @@ def test_hqq_in_a_pickle(tmp_path, nested, stacked):
         assert np.array_equal(matrix.dequantize(), ((codes - zero) * scale).reshape(2, 16))
 
 
-def test_hqq_with_quantised_zeros(tmp_path):
+@pytest.mark.parametrize("by_columns", [False, True])
+def test_hqq_with_quantised_zeros(tmp_path, by_columns):
     # As PyTorch computes it: each result is rounded to float16.
-    codes, meta = hqq_by_hand(tmp_path / "m.pt", quantised=True)
+    codes, meta = hqq_by_hand(tmp_path / "m.pt", quantised=True, by_columns=by_columns)
     inner = meta["meta_zero"]
-    zero = (meta["zero_q"].half() - inner["zero"]) * inner["scale"]
+    zero = ((meta["zero_q"].half() - inner["zero"]) * inner["scale"]).reshape(4, 1)
     expected = (torch.from_numpy(codes) - zero.double()) * meta["scale"].double()
     matrix = read(tmp_path / "m.pt")
     assert np.array_equal(matrix.dequantize(), expected.reshape(2, 16).numpy())
@@ -220,6 +233,30 @@ def test_squeezellm_with_columns_out_of_range(tmp_path):
         columns[2] = wrong
         with pytest.raises(FileError, match="cols' must have columns from 0 to 63"):
             read(altered(sample, {"cols": columns}))
+
+
+def test_squeezellm_with_rows_that_fall(tmp_path):
+    sample = write_squeezellm(tmp_path, np.random.default_rng(2))
+    rows = torch.load(sample.path, weights_only=True)[f"{Q}.rows"].clone()
+    rows[2] = rows[-1] + 5
+    with pytest.raises(FileError, match="rows' must rise from 0 to"):
+        read(altered(sample, {"rows": rows}))
+
+
+def test_outliers_with_lower_bits_than_the_table(tmp_path):
+    sample = write_squeezellm(tmp_path, np.random.default_rng(2), full=0)
+    state = torch.load(sample.path, weights_only=True)
+    table = state[f"{Q}.lookup_table"].mul(1 << 8).round().div(1 << 8)
+    values = torch.from_numpy(np.random.default_rng(3).uniform(0.01, 1, len(state[f"{Q}.vals"])))
+    values = values.to(torch.float32)
+    values[3] = 0  # must not count as one of no bits at all
+    plain = read(altered(sample, {"lookup_table": table, "vals": torch.zeros_like(values)}))
+    assert plain.outliers is None
+    matrix = read(altered(sample, {"lookup_table": table, "vals": values}))
+    expected = plain.dequantize()
+    rows, columns = state[f"{Q}.rows"].numpy(), state[f"{Q}.cols"].numpy()
+    expected[np.repeat(np.arange(6), np.diff(rows)), columns] += values.numpy().astype(np.float64)
+    assert np.array_equal(matrix.dequantize(), expected)
 
 
 def test_squeezellm_with_a_table_of_too_many_bits(tmp_path):
