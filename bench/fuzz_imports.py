@@ -7,12 +7,15 @@ than a second, or more than a gibibyte.
 """
 
 import argparse
+import importlib
+import io
 import json
 import resource
 import tempfile
 import time
 import traceback
 import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +26,7 @@ import numpy as np
 from lutra.gen.console import print_line, print_table, progress_bar
 from lutra.quant import Checkpoint
 from lutra.quant.imports import CheckpointSource, detect_importer
-from lutra.sim.sample_checkpoints import SAMPLES
+from lutra.sim.more_sample_checkpoints import ALL_SAMPLES
 
 MEMORY = 1 << 30
 SECONDS = 1.0
@@ -47,7 +50,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--samples", nargs="+", default=list(SAMPLES), choices=list(SAMPLES))
+    names = list(ALL_SAMPLES)
+    parser.add_argument("--samples", nargs="+", default=names, choices=names)
     arguments = parser.parse_args()
     limit_memory()
     counts: dict[str, Counter[str]] = {name: Counter() for name in arguments.samples}
@@ -69,6 +73,7 @@ def main() -> None:
 
 def limit_memory() -> None:
     """Let this process have some more memory than it has, so that a lie ends it."""
+    importlib.import_module("torch")  # maps more than that, which is not the checkpoints' fault
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.RLIM_INFINITY))
 
@@ -96,7 +101,7 @@ def entry_of(files: dict[str, bytes]) -> str:
 
 def files_of(name: str, folder: Path) -> dict[str, bytes]:
     """Return the files of a sample, by their names."""
-    sample = SAMPLES[name](folder, np.random.default_rng(1))
+    sample = ALL_SAMPLES[name](folder, np.random.default_rng(1))
     paths = [sample.path] if sample.path.is_file() else sorted(sample.path.iterdir())
     return {path.name: path.read_bytes() for path in paths}
 
@@ -268,6 +273,42 @@ def _tensors(content: bytes) -> dict[str, tuple[str, list[int], bytes]]:
 def _framed(header: dict[str, Any], data: bytes) -> bytes:
     text = json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + data
+
+
+def change_gguf(content: bytes, rng: np.random.Generator) -> bytes:
+    """Change a byte or put a number into the header of a GGUF file."""
+    end = content.find(bytes(32)) if rng.random() < 0.2 else min(len(content), 900)
+    at = int(rng.integers(4, max(5, end)))
+    new = (
+        bytes([int(rng.integers(256))])
+        if rng.random() < 0.7
+        else int(rng.choice([0, 1, 2, 5, 255, 1 << 31, 1 << 40, 1 << 62])).to_bytes(8, "little")
+    )
+    return content[:at] + new + content[at + len(new) :]
+
+
+def change_archive(content: bytes, rng: np.random.Generator) -> bytes:
+    """Change a member of a file of torch.save, so that the archive stays one."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, EOFError):
+        return content
+    name = str(rng.choice([*members, *[item for item in members if item.endswith(".pkl")] * 8]))
+    way = [cut, flip, overwrite, _flip_one, _flip_one][int(rng.integers(5))]
+    members[name] = way(members[name], rng)
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+        for member, data in members.items():
+            archive.writestr(member, data)
+    return stream.getvalue()
+
+
+def _flip_one(content: bytes, rng: np.random.Generator) -> bytes:
+    if not content:
+        return content
+    at = int(rng.integers(len(content)))
+    return content[:at] + bytes([int(rng.integers(256))]) + content[at + 1 :]
 
 
 def _places(node: Any) -> Iterator[tuple[Any, Any]]:

@@ -14,9 +14,16 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from .sample_checkpoints import SampleCheckpoint, pack_words, random_scales, write_safetensors
+from .sample_checkpoints import (
+    SAMPLES,
+    SampleCheckpoint,
+    pack_words,
+    random_scales,
+    write_safetensors,
+)
 
 __all__ = [
+    "ALL_SAMPLES",
     "MORE_SAMPLES",
     "write_anybcq",
     "write_bitnet",
@@ -398,3 +405,6 @@ MORE_SAMPLES: dict[str, Callable[[Path, np.random.Generator], SampleCheckpoint]]
     "lut-gemm": write_lut_gemm,
 }
 """One small checkpoint of each, by name; those of SqueezeLLM need PyTorch to be written."""
+
+ALL_SAMPLES = SAMPLES | MORE_SAMPLES
+"""Those of :mod:`sample_checkpoints` too."""

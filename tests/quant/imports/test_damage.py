@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lutra.quant.imports import gptq
-from lutra.sim.sample_checkpoints import SAMPLES
+from lutra.sim.more_sample_checkpoints import ALL_SAMPLES
 
 ROOT = Path(__file__).parents[3]
 
@@ -26,13 +26,13 @@ def test_damaged_checkpoints_end_with_a_sentence(fuzz, tmp_path):
     # Time is not looked at here: other tests run beside this one.
     outcomes = [
         outcome.partition(" s, ")[2] if outcome.startswith("slow") else outcome
-        for _, outcome in fuzz.run(1100, 11, list(SAMPLES), tmp_path)
+        for _, outcome in fuzz.run(2000, 11, list(ALL_SAMPLES), tmp_path)
     ]
     assert set(outcomes) == {"read", "refused"}
     assert outcomes.count("read") > 100
 
 
-@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("name", ALL_SAMPLES)
 def test_samples_are_read_as_they_are(fuzz, tmp_path, name):
     files = fuzz.files_of(name, tmp_path / "a")
     for path, content in files.items():
