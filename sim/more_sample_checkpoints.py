@@ -281,7 +281,7 @@ def write_bitnet(
     folder: Path,
     rng: np.random.Generator,
     *,
-    linear_class: str | None = "autobitlinear",
+    linear_class: Any = "autobitlinear",
     rows: int = 8,
     columns: int = 40,
 ) -> SampleCheckpoint:
@@ -298,7 +298,7 @@ def write_bitnet(
         f"{stem}.weight_scale": scale,
         "model.embed_tokens.weight": np.ones((3, 4), ml_dtypes.bfloat16),
     }
-    config = {"quant_method": "bitnet", "quantization_mode": "offline"}
+    config: dict[str, Any] = {"quant_method": "bitnet", "quantization_mode": "offline"}
     if linear_class is not None:
         config["linear_class"] = linear_class
     _write(folder, tensors, {"quantization_config": config})

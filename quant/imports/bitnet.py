@@ -34,7 +34,7 @@ class BitNetImporter(SafetensorsImporter):
     def __init__(self, source: CheckpointSource):
         super().__init__(source)
         kind = source.config.get("linear_class")
-        if kind not in _DIVIDES:
+        if not isinstance(kind, str) or kind not in _DIVIDES:
             raise ValueError(
                 f"The quantization_config of {source.path} must have a linear_class: 'bitlinear', "
                 f"which divides by weight_scale, or 'autobitlinear', which multiplies, not {kind!r}"

@@ -288,9 +288,10 @@ def test_bitnet(tmp_path):
     sample = write_bitnet(tmp_path / "1", rng, linear_class=None)
     with pytest.raises(ValueError, match=r"must have a linear_class: .*, not None$"):
         read(sample.path)
-    sample = write_bitnet(tmp_path / "2", rng, linear_class="linear")
-    with pytest.raises(ValueError, match=r"must have a linear_class: .*, not 'linear'$"):
-        read(sample.path)
+    for wrong in ("linear", 3, ["bitlinear"]):
+        sample = write_bitnet(tmp_path / "2", rng, linear_class=wrong)
+        with pytest.raises(ValueError, match=r"must have a linear_class: .*, not ['3\[]"):
+            read(sample.path)
     stem = "model.layers.0.mlp.gate_proj"
     for scale, sentence in (
         (np.zeros(1, np.float32), "weight_scale' must be a number to divide by, not 0.0"),
