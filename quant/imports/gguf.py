@@ -98,6 +98,12 @@ class GgufImporter(Importer):
             )
         kind = BLOCK_TYPES[name]
         codes, scales = _read_blocks(found)
+        finite = np.isfinite(scales).all(axis=(1, 2))
+        if not finite.all():
+            raise FileError(
+                f"Tensor {found.tensor!r} must have finite scales; row {int(finite.argmin())} has "
+                "NaN or infinity"
+            )
         number_format = member(kind.format)
         if kind.format == "ternary" and (codes == 2).any():
             raise FileError(f"Tensor {found.tensor!r} has codes that are none of -1, 0 and 1")
