@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
@@ -53,6 +56,12 @@ def test_any_bytes_mean_what_ggml_says(name):
     # What is infinite or NaN there must not look like a number here.
     _, scales = BLOCK_TYPES[name].decode(blocks)
     assert not np.isfinite(scales[~finite]).all(axis=(1, 2)).any()
+
+
+def test_the_table_of_the_documentation():
+    page = (Path(__file__).parents[3] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\w+) \| `(\w+)` \| (\d+) \|$", page, re.MULTILINE)
+    assert rows == [(name, kind.format, str(kind.group_size)) for name, kind in BLOCK_TYPES.items()]
 
 
 def test_mxfp4_knows_the_exponent_of_nan():
