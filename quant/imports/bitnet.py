@@ -40,6 +40,11 @@ class BitNetImporter(SafetensorsImporter):
                 f"which divides by weight_scale, or 'autobitlinear', which multiplies, not {kind!r}"
             )
         self._divides = _DIVIDES[kind]
+        if self._divides:
+            self.notes.append(
+                "linear_class 'bitlinear' divides by weight_scale: scales of rows are its inverse, "
+                "rounded to float32"
+            )
 
     @classmethod
     def detect(cls, source: CheckpointSource) -> bool:

@@ -7,7 +7,8 @@ import pytest
 
 from lutra.quant import ModelFile
 from lutra.quant.imports import CheckpointSource
-from lutra.sim.sample_checkpoints import SAMPLES, write_gptq
+from lutra.sim.more_sample_checkpoints import ALL_SAMPLES, write_anybcq, write_bitnet
+from lutra.sim.sample_checkpoints import write_gptq
 
 
 @pytest.fixture
@@ -33,12 +34,32 @@ def test_an_import_as_json(lutra, gptq):
     assert [layer["layer"] for layer in report["layers"]] == ["model.a"]
 
 
-@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("name", ALL_SAMPLES)
 def test_every_importer(lutra, tmp_path, name):
-    sample = SAMPLES[name](tmp_path / "in", np.random.default_rng(1))
+    sample = ALL_SAMPLES[name](tmp_path / "in", np.random.default_rng(1))
     done = lutra("quantize", sample.path, "-o", "m")
     assert done.status == 0
     assert ModelFile("m").layers == tuple(sample.weights)
+
+
+def test_a_precision(lutra, refused, tmp_path):
+    sample = write_anybcq(tmp_path / "in", np.random.default_rng(1), precision=3)
+    assert lutra("quantize", "in", "-o", "m", "--precision", "3").status == 0
+    (layer,) = sample.weights
+    found = ModelFile("m").layer(layer).dequantize()
+    assert np.array_equal(found.astype(np.float32), sample.weights[layer])
+    assert refused("quantize", "in", "-o", "n", "--precision", "5") == (
+        "The precisions of in are 2, 3, 4, not 5"
+    )
+    floats = ("quantize", "m", "-o", "n", "--from", "float", "--precision", "3")
+    sentence = "--precision goes with a checkpoint that is quantised already"
+    assert refused(*floats).startswith(sentence)
+
+
+def test_an_inverse_that_is_rounded_is_said(lutra, tmp_path):
+    write_bitnet(tmp_path / "in", np.random.default_rng(1), linear_class="bitlinear")
+    done = lutra("quantize", "in", "-o", "m")
+    assert "Imported from bitnet\nlinear_class 'bitlinear' divides by weight_scale" in done.out
 
 
 def test_floats_of_a_quantised_checkpoint(lutra, gptq):
@@ -58,6 +79,7 @@ def test_floats_of_a_quantised_checkpoint(lutra, gptq):
         (("--recipe", "x"), "--recipe does not go with"),
         (("--calibration", "x"), "--calibration does not go with"),
         (("--config", "x"), "--config does not go with"),
+        (("--precision", "4"), "in has one precision, so that none can be chosen"),
         (("--from", "awq"), "in is not a checkpoint of awq"),
         (("--from", "marlin"), "Invalid value for '--from': 'marlin' is not one of 'auto', "),
         (("--layers", "x"), "Pattern 'x' matches no quantised layer of in; it has model.a"),
