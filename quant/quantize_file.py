@@ -95,6 +95,7 @@ def quantize_file(
     job = None if mixtures else _job(checkpoint, recipe, tensors, calibrated)
     with ModelWriter(target, recipe=recipe, job=job) as writer:
         writer.calibration_sha256 = calibrated
+        there = set(writer.layers)
         for run in mixtures:
             for tensor in run.to_measure:
                 report(_layer_name(tensor), done, total)
@@ -106,7 +107,7 @@ def quantize_file(
             report(name, done, total)
             if run is not None:
                 writer.add(name, run.quantize(tensor))
-            elif name not in writer.layers:
+            elif name not in there:
                 rule = _rule(recipe, tensor)
                 writer.add(name, _quantize_layer(checkpoint, tensor, rule, opened))
             done += sizes[tensor]

@@ -99,9 +99,10 @@ def import_file(
         **opened.identity(),
     }
     with ModelWriter(target, job=job) as writer:
+        there = set(writer.layers)
         for layer in layers:
             report(layer, done, total)
-            if layer not in writer.layers:
+            if layer not in there:
                 writer.add(layer, reader.read(layer))
             done += sizes[layer]
         report(layers[-1], done, total)

@@ -91,7 +91,7 @@ class Importer(ABC):
             If its tensors are missing, of other types or shapes than they should be, or have
             values that the format does not allow; likewise.
         """
-        if layer not in self.layers:
+        if layer not in self._names:
             some = ", ".join(self.layers[:6]) + (", …" if len(self.layers) > 6 else "")
             raise ValueError(f"{self.source.path} has no layer {layer!r}; it has {some}")
         try:
@@ -100,6 +100,10 @@ class Importer(ABC):
             raise FileError(f"Layer {layer!r}: {error}") from error
         except ValueError as error:
             raise ValueError(f"Layer {layer!r}: {error}") from error
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(self.layers)
 
     @property
     def left_out(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from lutra.gen.console import number, print_json, print_line, print_table, progress_bar
+from lutra.gen.console import number, print_json, print_line, print_table, progress_bar, weights_bar
 
 
 def test_names_with_brackets_are_not_markup(capsys):
@@ -57,3 +57,32 @@ def test_progress_on_a_terminal(capsys, monkeypatch):
     assert captured.out == ""
     assert "layers[0].[red]w[/nothing]" in captured.err
     assert "50 %" in captured.err
+
+
+def test_weights_are_silent_where_there_is_no_terminal(capsys):
+    with weights_bar() as progress:
+        progress("a", 0, 100)
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_weights_on_a_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    clock = iter(range(1000))
+    monkeypatch.setattr("rich.console.monotonic", lambda: float(next(clock)))
+    with weights_bar() as progress:
+        progress("layers[0].[red]w[/nothing]", 0, 400_000_000)
+        for done in (100_000_000, 200_000_000, 300_000_000):
+            progress("layers[1]", done, 400_000_000)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    for part in ("layers[1]", "75 %", "M weights/s", "left"):
+        assert part in captured.err
+
+
+def test_no_weights_at_all(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with weights_bar() as progress:
+        progress("a", 0, 0)
+    assert capsys.readouterr().out == ""

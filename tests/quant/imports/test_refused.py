@@ -222,6 +222,26 @@ def test_groups_of_other_sizes_share_one(tmp_path):
     assert matrix.column_order is None
 
 
+def test_a_short_group_comes_last(tmp_path):
+    sample = write_gptq(tmp_path, np.random.default_rng(1), tail=16, version="gptq_v2")
+    # The first group is the one of 16 columns.
+    group_of = np.repeat([0, 1, 2, 3], [16, 32, 32, 32]).astype(np.int32)
+    source = CheckpointSource(edit(sample, g_idx=lambda array: group_of))
+    found = detect_importer(source)
+    assert found is not None
+    matrix = found(source).read("model.a")
+    assert matrix.group_size == 32
+    assert matrix.column_order is not None
+    assert np.array_equal(matrix.column_order, np.roll(np.arange(112), -16))
+    stored = sample.weights["model.a"]  # with 32 columns in the first groups
+    scales, zeros = source.floats("model.a.scales"), source.read("model.a.qzeros").view(np.uint8)
+    codes = source.read("model.a.qweight").T.copy().view(np.uint8)
+    codes = np.stack([codes & 15, codes >> 4], axis=2).reshape(stored.shape).astype(np.float32)
+    zeros = np.stack([zeros & 15, zeros >> 4], axis=2).reshape(scales.shape).astype(np.float32)
+    wanted = scales[group_of].T * (codes - zeros[group_of].T)
+    assert np.array_equal(matrix.dequantize().astype(np.float32), wanted)
+
+
 def test_a_target_inside_the_checkpoint(tmp_path):
     sample = write_gptq(tmp_path, np.random.default_rng(1))
     with pytest.raises(ValueError, match="must not replace its checkpoint"):
