@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..formats import QuantizedMatrix
-from ..quant import Checkpoint, ModelFile, WeightError, weight_error
+from ..quant import Checkpoint, LayerRecord, ModelFile, WeightError, weight_error
 from ..sim import LanguageScore, LanguageTest, predict_cycles
 from ..sim.tiny_lm import Floats, Matmul
 from .config import EngineConfig
@@ -129,7 +129,7 @@ def evaluate_model(
                 code_bits=model.code_bits(name),
                 stored_bits=model.bits_per_weight(name),
                 error=weight_error(checkpoint.read(tensors[name]).weights, matrix),
-                cycles=None if config is None else _cycles(matrix, config),
+                cycles=None if config is None else _cycles(model.record(name), matrix, config),
             )
         )
         if test is not None:
@@ -155,9 +155,11 @@ def float_product(weights: Mapping[str, Floats], test: LanguageTest) -> Matmul:
     return product
 
 
-def _cycles(matrix: QuantizedMatrix, config: EngineConfig) -> int | None:
+def _cycles(record: LayerRecord, matrix: QuantizedMatrix, config: EngineConfig) -> int | None:
     """Predict the cycles of one token in an engine for the layer's formats, if there is one."""
     layout = config.parameters.layout
+    # Families may share formats: a uniform layer's own is all that its engine needs.
+    formats = (record.format,) if record.format else tuple(families(matrix).split("+"))
     sizes = () if matrix.group_size >= matrix.columns else (matrix.group_size,)
     try:
         fitted = replace(
@@ -166,7 +168,7 @@ def _cycles(matrix: QuantizedMatrix, config: EngineConfig) -> int | None:
                 config.parameters,
                 layout=replace(
                     layout,
-                    formats=tuple(families(matrix).split("+")),
+                    formats=formats,
                     group_sizes=sizes,
                     scale_width=matrix.scale_width,
                     max_rows=max(layout.max_rows, matrix.rows),
