@@ -13,6 +13,8 @@ from ..quant import (
     AnyRecipe,
     Checkpoint,
     FileError,
+    LayeredRecipe,
+    Mixture,
     ModelFile,
     Recipe,
     load_recipe,
@@ -81,7 +83,8 @@ class _List(click.ParamType):
     "methods",
     type=_List(click.Choice([*METHODS, "all"])),
     metavar="NAME[,...]",
-    help="Quantisers to try where they serve a format, or 'all'; by default the format's own.",
+    help="Quantisers to try where they serve a format, or 'all' that do, those that need "
+    "--calibration only with it; by default the format's own.",
 )
 @click.option(
     "--scale-width",
@@ -98,7 +101,11 @@ class _List(click.ParamType):
     metavar="FILE",
     help="Recipe, TOML, to try instead of formats; repeatable.",
 )
-@click.option("--calibration", metavar="FILE", help="Activations, for what measures with them.")
+@click.option(
+    "--calibration",
+    metavar="FILE",
+    help="Activations of each layer, .safetensors, for methods and mixtures that use them.",
+)
 @click.option(
     "--layers",
     "patterns",
@@ -174,6 +181,8 @@ def evaluate_command(
             cases = [_measured(given, str(source), given.recipe, **common)]
         else:
             recipes = _recipes(context, **choices)
+            if choices["calibration"] is not None and not any(map(_measures, recipes)):
+                raise click.UsageError("--calibration is not used by any of the cases")
             cases = list(_quantised(recipes, choices, progress, common))
     if csv_path is not None:
         write_cases(Path(csv_path), cases)
@@ -186,8 +195,10 @@ def evaluate_command(
 
 
 def _open_model(source: str) -> ModelFile | None:
-    """Open a model file; None for a safetensors file that is none."""
+    """Open a model file; None for a safetensors file, or a folder of them, that is none."""
     Checkpoint(source)
+    if Path(source).is_dir():
+        return None
     try:
         return ModelFile(source)
     except FileError as error:
@@ -204,6 +215,7 @@ def _recipes(
     methods: list[str] | None,
     scale_width: int,
     recipe_paths: tuple[str, ...],
+    calibration: str | None,
     **_: Any,
 ) -> list[tuple[str, AnyRecipe]]:
     """Return all combinations that there are, each with its name."""
@@ -217,7 +229,9 @@ def _recipes(
         if methods is None:
             wanted = [method_for(chosen).name]
         elif "all" in methods:
-            wanted = serving
+            wanted = [
+                item for item in serving if calibration is not None or not METHODS[item].calibrated
+            ]
         else:
             wanted = [item for item in methods if item in serving]
         if not wanted:
@@ -229,6 +243,13 @@ def _recipes(
                 )
                 found.append((name, recipe))
     return found
+
+
+def _measures(named: tuple[str, AnyRecipe]) -> bool:
+    """Whether a recipe uses calibration data."""
+    recipe = named[1]
+    rules = recipe.rules if isinstance(recipe, LayeredRecipe) else (recipe,)
+    return any(isinstance(rule, Mixture) or rule.needs_calibration for rule in rules)
 
 
 def _quantised(
@@ -246,7 +267,7 @@ def _quantised(
                 Path(folder) / "model.lutra.safetensors",
                 recipe,
                 patterns=list(choices["patterns"]) or None,
-                calibration=choices["calibration"],
+                calibration=choices["calibration"] if _measures((name, recipe)) else None,
             )
             yield _measured(model, name, recipe, **common)
 

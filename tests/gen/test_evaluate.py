@@ -5,11 +5,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from lutra.gen import PRESETS, make_backend, random_tokens
 from lutra.gen.evaluation import evaluate_model
-from lutra.quant import Checkpoint, Recipe, quantize, quantize_file, weight_error
+from lutra.quant import METHODS, Checkpoint, Recipe, quantize, quantize_file, weight_error
 from lutra.sim import LanguageTest, ModelDims, TinyLM
 from lutra.sim.model_dims import tensor_shapes
 
@@ -68,6 +68,15 @@ def test_a_method_is_tried_where_it_serves(lutra, checkpoint):
     assert [case["method"] for case in found["cases"]] == ["mse", "greedy"]
 
 
+def test_a_folder_of_shards(lutra, tmp_path, checkpoint):
+    whole = json.loads(lutra("evaluate", checkpoint(), "--json").out)
+    (tmp_path / "shards").mkdir()
+    for name, tensor in load_file(tmp_path / "model.safetensors").items():
+        save_file({name: tensor}, tmp_path / "shards" / f"{name}.safetensors")
+    parts = json.loads(lutra("evaluate", tmp_path / "shards", "--json").out)
+    assert parts["cases"] == whole["cases"]
+
+
 def test_a_model_file_against_its_checkpoint(lutra, checkpoint, tmp_path):
     path = checkpoint()
     model = tmp_path / "model.lutra.safetensors"
@@ -94,12 +103,12 @@ def test_loss_of_a_language_model(lutra, language_model, tmp_path):
     text.write_bytes(TEXT)
     arguments = ["--format", "int2,int8", "--group-size", "8", "--text", text, "--windows"]
     found = json.loads(lutra("evaluate", language_model, *arguments, 0, "--json").out)
-    model = TinyLM(dict(_tensors(language_model)), dims=DIMS)
+    model = TinyLM(load_file(language_model), dims=DIMS)
     assert found["float"]["perplexity"] == pytest.approx(model.perplexity(TEXT))
     coarse, fine = found["cases"]
     assert coarse["kl"] > 100 * fine["kl"] > 0
     assert coarse["loss"] == pytest.approx(found["float"]["loss"] + coarse["loss_excess"])
-    rounded = dict(_tensors(language_model))
+    rounded = load_file(language_model)
     for name in model.linear_layers():
         matrix = quantize(rounded[f"{name}.weight"], format="int2", group_size=8)
         rounded[f"{name}.weight"] = matrix.dequantize().astype(np.float32)
@@ -109,14 +118,8 @@ def test_loss_of_a_language_model(lutra, language_model, tmp_path):
     assert "±" in out
 
 
-def _tensors(path):
-    checkpoint = Checkpoint(path)
-    for name in checkpoint.tensor_names:
-        yield name, checkpoint._file.read(name)
-
-
 def test_layers_that_are_left_stay_in_floating_point(language_model, tmp_path):
-    model = TinyLM(dict(_tensors(language_model)), dims=DIMS)
+    model = TinyLM(load_file(language_model), dims=DIMS)
     recipe = Recipe(format="int2", group_size=8)
     file = quantize_file(language_model, tmp_path / "x", recipe, patterns=["lm_head"])
     found = evaluate_model(file, Checkpoint(language_model), test=LanguageTest(model, TEXT))
@@ -200,3 +203,22 @@ def test_presets_can_be_asked(lutra, checkpoint):
     (case,) = json.loads(lutra("evaluate", checkpoint(), *options).out)["cases"]
     assert case["cycles"] > 0
     assert "small" in PRESETS
+
+
+def test_calibration_goes_to_those_that_use_it(lutra, refused, checkpoint, tmp_path):
+    path = checkpoint()
+    rng = np.random.default_rng(4)
+    inputs = {f"{name}.inputs": rng.standard_normal((90, k)) for name, k in (("a", 40), ("b", 64))}
+    calibration = tmp_path / "inputs.safetensors"
+    save_file({name: x.astype(np.float32) for name, x in inputs.items()}, calibration)
+    arguments = ["evaluate", path, "--format", "int3", "--json"]
+    found = json.loads(lutra(*arguments, "--method", "all", "--calibration", calibration).out)
+    without = json.loads(lutra(*arguments, "--method", "all").out)
+    methods = [case["method"] for case in found["cases"]]
+    assert {"absmax", "mse", "gptq"} <= set(methods)
+    assert [case["method"] for case in without["cases"]] == [
+        name for name in methods if not METHODS[name].calibrated
+    ]
+    assert "needs the activations" in refused(*arguments, "--method", "gptq")
+    message = refused(*arguments, "--calibration", calibration)
+    assert "--calibration is not used by any of the cases" in message
