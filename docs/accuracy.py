@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from lutra.gen.pareto import pareto_front
 from lutra.gen.plot import Panel, Series, draw
+from lutra.quant import ScalingLaw
 
 PAGE = Path(__file__).with_suffix(".md")
 TABLE = Path(__file__).with_suffix(".csv")
@@ -116,6 +117,13 @@ The least loss of each format of 4 code bits, and by how much of the loss in flo
 larger.
 """
 
+_LAYOUTS = """\
+## Layouts of floating point
+
+The scaling law that `lutra advise` calculates orders the exponent and mantissa bits of a width for
+training in it, and says itself that it is not about quantising after training. Its order beside the
+measured one of the middle model, groups of 32, rounded to nearest:
+"""
 _PLOTS = """\
 ## Bits and cycles
 
@@ -145,6 +153,8 @@ _SPECIAL = "Special values for each group"
 _CLIPPING = "Clipping to the least squared error beats scaling to the largest weight"
 _WEIGHTING = "Weighting errors by the inputs' mean squares beats counting all alike"
 _FEEDBACK = "Making up for errors in later columns (GPTQ) beats clipping alone"
+_LEARNING = "Clipping learned from a layer's outputs (OmniQuant) beats the least squared error"
+_ROUNDING = "Rounding learned from a layer's outputs (AdaRound) beats rounding to nearest"
 _CLAIMED = (
     Claim(
         f"{_SPECIAL} beat zero-points, 3 bits (BitMoD)",
@@ -199,13 +209,29 @@ _CLAIMED = (
     Claim("... int4", ("int4", "gptq", ""), ("int4", "mse", "")),
     Claim("... bitmod3", ("bitmod3", "gptq", ""), ("bitmod3", "mse", "")),
     Claim("... bitmod4", ("bitmod4", "gptq", ""), ("bitmod4", "mse", "")),
+    Claim(f"{_LEARNING}, int2", ("int2", "learned_clipping", ""), ("int2", "mse", "")),
+    Claim("... int3", ("int3", "learned_clipping", ""), ("int3", "mse", "")),
+    Claim("... int3_asym", ("int3_asym", "learned_clipping", ""), ("int3_asym", "mse", "")),
+    Claim("... bitmod3", ("bitmod3", "learned_clipping", ""), ("bitmod3", "mse", "")),
+    Claim(f"{_ROUNDING}, int2", ("int2", "learned_rounding", ""), ("int2", "mse", "")),
+    Claim("... int3", ("int3", "learned_rounding", ""), ("int3", "mse", "")),
+    Claim("... bitmod3", ("bitmod3", "learned_rounding", ""), ("bitmod3", "mse", "")),
 )
 
 
 def page(rows: Sequence[Row]) -> str:
     """Return the page's text."""
     parts = [_HEADING, _MODELS, _models(rows), _CLAIMS, _claims(rows), _FOUR_BITS]
-    parts += [_four_bits(rows), _PLOTS, _front_table(rows), _SCALING, _scaling_table(rows), _ALL]
+    parts += [
+        _four_bits(rows),
+        _LAYOUTS,
+        _layouts(rows),
+        _PLOTS,
+        _front_table(rows),
+        _SCALING,
+        _scaling_table(rows),
+        _ALL,
+    ]
     for size in SIZES:
         mine = [row for row in rows if row.size == size and row.method]
         if mine:
@@ -344,6 +370,28 @@ def _four_bits(rows: Sequence[Row]) -> str:
         ]
     columns = ("model", "format", "group", "quantiser", "stored bits", "loss", "more", "0.5 %?")
     return _table(columns, lines)
+
+
+def _layouts(rows: Sequence[Row]) -> str:
+    plain = {
+        row.format: row
+        for row in rows
+        if (row.size, row.group_size) == ("medium", 32) and row.method in PLAIN
+    }
+    lines: list[Sequence[str]] = []
+    for bits in range(3, 9):
+        names = {
+            str(layout): f"float{bits}_{str(layout).lower()}" for layout in ScalingLaw.layouts(bits)
+        }
+        measured = {layout: plain[name] for layout, name in names.items() if name in plain}
+        if len(measured) > 1:
+            found = sorted(measured, key=lambda layout: measured[layout].kl)
+            lines.append((
+                str(bits),
+                ", ".join(measured),
+                ", ".join(f"{layout} {measured[layout].kl:.5f}" for layout in found),
+            ))
+    return _table(("bits", "by the law, best first", "by KL here, best first"), lines)
 
 
 def _loss(row: Row) -> float:

@@ -28,7 +28,7 @@ from lutra.quant import METHODS, Checkpoint, Method, Recipe, parse_options, quan
 from lutra.sim import LanguageTest
 from lutra.sim.tiny_lm import load
 
-__all__ = ["Case", "Row", "cases", "main", "read_rows"]
+__all__ = ["Case", "Measure", "Row", "cases", "counted", "main", "read_rows"]
 
 HERE = Path(__file__).parent
 TABLE = HERE.parents[1] / "docs" / "accuracy.csv"
@@ -41,6 +41,9 @@ OF_OTHERS = (
     "int2", "int3", "int3_asym", "int4", "int4_asym", "int6", "int8", "ternary", "bitmod3",
     "bitmod4", "float3_e1m1", "float3_e2m0", "float4_e2m1", "bcq2_asym", "bcq3_asym",
 )  # fmt: skip
+
+# What quantisers that learn are measured with: each layer takes them many passes.
+OF_LEARNED = ("int2", "int3", "int4", "int2_asym", "int3_asym", "bitmod3", "bitmod4")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,9 +119,13 @@ def cases(size: str) -> Iterator[Case]:
 
 def _methods(chosen: Family) -> list[Method]:
     serving = [method for method in METHODS.values() if method.serves(chosen)]
-    if chosen.code_width <= 4:
-        return serving
-    return [method for method in serving if method.name == "mse"] + serving[:1]
+    if chosen.code_width > 4:
+        return [method for method in serving if method.name in (serving[0].name, "mse")]
+    return [
+        method
+        for method in serving
+        if chosen.name in OF_LEARNED or not method.name.startswith("learned")
+    ]
 
 
 def _options(method: Method) -> Iterator[str]:
