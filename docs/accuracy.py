@@ -6,7 +6,7 @@ is measured here, and the same table gives the same page.
 
 import csv
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,8 @@ PAGE = Path(__file__).with_suffix(".md")
 TABLE = Path(__file__).with_suffix(".csv")
 SIZES = ("small", "medium", "large")
 GROUP_SIZES = (32, 128)
+# Nats above floating point from which on a case is in no plot.
+WORST = 0.5
 # Of those that serve a format, what it is compared by where quantisers are not the question.
 PLAIN = ("absmax", "alternating", "minmax")
 
@@ -51,6 +53,10 @@ class Row(NamedTuple):
     def label(self) -> str:
         """What a reader finds the row by."""
         return f"{self.format}, group {self.group_size}, {self.how}"
+
+
+Figure = Callable[[Row], float | None]
+"""A row's place on an axis, where it has one."""
 
 
 class Claim(NamedTuple):
@@ -128,7 +134,8 @@ _PLOTS = """\
 ## Bits and cycles
 
 Every case of the middle model that is no worse than a loss of 0.5 nats above floating point, and
-the Pareto front: those that no other beats in both. Point at a dot in the SVG to see what it is.
+the Pareto front: those that no other beats in both; below that the same with KL, on a logarithmic
+axis. Point at a dot in the SVG to see what it is.
 
 ![loss against stored bits](accuracy-bits.svg)
 
@@ -140,7 +147,7 @@ _SCALING = """\
 
 Whether to spend a bit on a larger model or on a finer format: the loss against all bits of the
 quantised layers, parameters times stored bits. For each size and number of code bits the case of
-least loss.
+least loss, if that is within 0.5 nats of floating point.
 
 ![loss against total bits](accuracy-scaling.svg)
 """
@@ -242,8 +249,8 @@ def page(rows: Sequence[Row]) -> str:
 def plots(rows: Sequence[Row]) -> dict[str, str]:
     """Return the SVG files by name."""
     return {
-        "accuracy-bits.svg": draw([_against(rows, "stored bits a weight", _stored_bits)]),
-        "accuracy-cycles.svg": draw([_against(rows, "cycles a token", _cycles)]),
+        "accuracy-bits.svg": draw(_against(rows, "stored bits a weight", _stored_bits)),
+        "accuracy-cycles.svg": draw(_against(rows, "cycles a token", _cycles)),
         "accuracy-scaling.svg": draw([_scaling_panel(rows)]),
     }
 
@@ -398,6 +405,10 @@ def _loss(row: Row) -> float:
     return row.loss
 
 
+def _kl(row: Row) -> float:
+    return row.kl
+
+
 def _stored_bits(row: Row) -> float | None:
     return row.stored_bits
 
@@ -408,10 +419,11 @@ def _cycles(row: Row) -> float | None:
 
 def _shown(rows: Sequence[Row]) -> list[Row]:
     """Return the cases of the middle model that are worth a dot."""
-    return [row for row in rows if row.size == "medium" and row.method and row.excess < 0.5]
+    return [row for row in rows if row.size == "medium" and row.method and row.excess < WORST]
 
 
-def _against(rows: Sequence[Row], label: str, figure) -> Panel:
+def _against(rows: Sequence[Row], label: str, figure: Figure) -> list[Panel]:
+    """Draw loss and KL over a figure, with a front for each."""
     shown = [row for row in _shown(rows) if figure(row) is not None]
     kinds = {
         "integers": [row for row in shown if row.format.startswith("int")],
@@ -421,39 +433,45 @@ def _against(rows: Sequence[Row], label: str, figure) -> Panel:
     }
     taken = {row.label for members in kinds.values() for row in members}
     kinds["others"] = [row for row in shown if row.label not in taken]
-    series = [
-        Series(
-            name=name,
-            points=[(figure(row), row.loss) for row in members],
-            labels=[row.label for row in members],
+    panels = []
+    heights: tuple[tuple[str, Figure], ...] = (
+        ("loss in nats a character", _loss),
+        ("KL in nats a character", _kl),
+    )
+    for y_label, height in heights:
+        front = _front(shown, figure, height)
+        panels.append(
+            Panel(
+                title=f"Middle model: {y_label} against {label}",
+                x_label=label,
+                y_label=y_label,
+                series=[
+                    *(_dots(name, members, figure, height) for name, members in kinds.items()),
+                    _dots("Pareto front", front, figure, height, joined=True),
+                ],
+                y_log=height is _kl,
+            )
         )
-        for name, members in kinds.items()
-        if members
-    ]
-    front = _front(shown, figure)
-    line = Series(
-        name="Pareto front",
-        points=[(figure(row), row.loss) for row in front],
-        labels=[row.label for row in front],
-        joined=True,
-    )
-    return Panel(
-        title=f"Middle model: loss against {label}",
-        x_label=label,
-        y_label="loss in nats a character",
-        series=[*series, line],
-    )
+    return panels
 
 
-def _front(rows: Sequence[Row], figure) -> list[Row]:
-    return [rows[index] for index in pareto_front([(figure(row), row.loss) for row in rows])]
+def _dots(
+    name: str, rows: Sequence[Row], figure: Figure, height: Figure, *, joined: bool = False
+) -> Series:
+    points = [(figure(row) or 0.0, height(row) or 0.0) for row in rows]
+    return Series(name=name, points=points, labels=[row.label for row in rows], joined=joined)
+
+
+def _front(rows: Sequence[Row], figure: Figure, height: Figure) -> list[Row]:
+    points = [(figure(row) or 0.0, height(row) or 0.0) for row in rows]
+    return [rows[index] for index in pareto_front(points)]
 
 
 def _front_table(rows: Sequence[Row]) -> str:
     shown = _shown(rows)
-    in_bits = {row.label for row in _front(shown, _stored_bits)}
+    in_bits = {row.label for row in _front(shown, _stored_bits, _loss)}
     timed = [row for row in shown if row.cycles is not None]
-    in_cycles = {row.label for row in _front(timed, _cycles)}
+    in_cycles = {row.label for row in _front(timed, _cycles, _loss)}
     lines = (
         (
             f"`{row.format}`",
@@ -474,7 +492,7 @@ def _front_table(rows: Sequence[Row]) -> str:
 
 def _best_by_bits(rows: Sequence[Row], size: str) -> Iterator[Row]:
     """Yield the case of least loss for each number of code bits."""
-    mine = [row for row in rows if row.size == size and row.method]
+    mine = [row for row in rows if row.size == size and row.method and row.excess < WORST]
     for bits in sorted({row.code_bits for row in mine}):
         yield min((row for row in mine if row.code_bits == bits), key=_loss)
 
@@ -507,7 +525,7 @@ def _scaling_panel(rows: Sequence[Row]) -> Panel:
 
 def _scaling_table(rows: Sequence[Row]) -> str:
     every = [row for size in SIZES for row in _best_by_bits(rows, size)]
-    front = {row.label + row.size for row in _front(every, _total_bits)}
+    front = {row.label + row.size for row in _front(every, _total_bits, _loss)}
     lines = (
         (
             row.size,

@@ -198,16 +198,24 @@ def measure_size(size: str, arguments: argparse.Namespace) -> None:
 
 
 def recount(size: str, arguments: argparse.Namespace) -> None:
-    """Replace what does not depend on the text, for all cases of one model in the table."""
-    rows = read_rows(arguments.table)
+    """Replace what does not depend on the text, for the cases of one model in the table."""
+    wanted = [
+        row
+        for row in read_rows(arguments.table)
+        if row.size == size
+        and row.method
+        and (arguments.formats is None or row.format in arguments.formats)
+    ]
     if _checkpoint(size) is None:
         return
+    found: dict[tuple, dict[str, Any]] = {}
     with progress_bar() as progress, TemporaryDirectory() as folder:
         measure = Measure(size, load_config(arguments.config), Path(folder))
-        for index, row in enumerate(rows):
-            if row.size == size and row.method:
-                progress(row.words, index / len(rows))
-                rows[index] = replace(row, **counted(measure.evaluation(row)))
+        for index, row in enumerate(wanted):
+            progress(row.words, index / len(wanted))
+            found[row.key] = counted(measure.evaluation(row))
+    # Read again: others may have added lines meanwhile.
+    rows = [replace(row, **found.get(row.key, {})) for row in read_rows(arguments.table)]
     arguments.table.unlink()
     for row in rows:
         _append(arguments.table, row)
