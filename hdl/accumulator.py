@@ -9,15 +9,23 @@ from amaranth.lib.wiring import In, Out
 from .memory_attributes import NO_COLLISIONS
 from .parameters import EngineParameters
 
-__all__ = ["RowAccumulator"]
+__all__ = ["RowAccumulator", "prepare_cycles"]
+
+
+def prepare_cycles(parameters: EngineParameters) -> int:
+    """Return the cycles from naming a row to an addition to it.
+
+    Two where the addition before has long been written: memory alone takes most of a cycle.
+    """
+    return 2 if parameters.sum_interval > 2 else 1
 
 
 class RowAccumulator(wiring.Component):
     """A memory of row sums that takes one addition a token a cycle, to any row, again and again.
 
-    ``prepare_row`` names the row one cycle before ``add`` adds to it. Additions to one row see each
-    other, ``parameters.sum_interval`` cycles after one another or more. ``drain`` reads a row of
-    the other layer at the same time.
+    ``prepare_row`` names the row :func:`prepare_cycles` before ``add`` adds to it. Additions to one
+    row see each other, ``parameters.sum_interval`` cycles after one another or more. ``drain``
+    reads a row of the other layer at the same time.
 
     Parameters
     ----------
@@ -27,13 +35,13 @@ class RowAccumulator(wiring.Component):
     Members
     -------
     prepare_row : :py:`In(row_address_width)`
-        Row of the next cycle's addition.
+        Row of the addition in ``prepare_cycles``.
     clear : :py:`In(1)`
-        Let that start from zero instead of from what the row holds.
+        Let that of the next cycle start from zero instead of from what the row holds.
     add : :py:`In(1)`
         Add now.
     row : :py:`In(row_address_width)`
-        Row of this cycle's addition: what ``prepare_row`` was in the cycle before.
+        Row of this cycle's addition: what ``prepare_row`` was ``prepare_cycles`` ago.
     values : :py:`In(data.ArrayLayout(signed(sum_width), tokens))`
         What to add, for each token.
     drain : :py:`In(1)`
@@ -99,7 +107,8 @@ class RowAccumulator(wiring.Component):
         old = Signal(self.values.shape(), reset_less=True)
         if self.parameters.sum_interval > 1:
             # The addition before has been written, and the register's reset clears for nothing.
-            read = sums.read_port(domain="comb")
+            ahead = prepare_cycles(self.parameters) == 2
+            read = sums.read_port(domain="sync" if ahead else "comb")
             m.d.comb += read.addr.eq(self.prepare_row)
             m.d.sync += old.eq(Mux(self.clear, 0, read.data.as_value()))
             return old

@@ -8,7 +8,15 @@ from .align import Align, SharedExponent, exponent_width
 from .parameters import EngineParameters
 from .pipeline import delay
 
-__all__ = ["ActivationStore", "activation_layout", "store_latency", "token_layout"]
+__all__ = [
+    "ActivationStore",
+    "activation_layout",
+    "store_latency",
+    "token_latency",
+    "token_layout",
+]
+
+_PEAK_LEVELS = 2  # comparisons of a beat's elements between two registers
 
 
 def activation_layout(parameters: EngineParameters) -> data.StructLayout:
@@ -34,14 +42,26 @@ def token_layout(parameters: EngineParameters) -> data.StructLayout:
 
 def store_latency(parameters: EngineParameters) -> int:
     """Return the cycles from reading activations to their integers."""
-    return 1 + (Align.LATENCY if parameters.numerics.is_float else 0)
+    return 2 + (Align.LATENCY if parameters.numerics.is_float else 0)
+
+
+def token_latency(parameters: EngineParameters) -> int:
+    """Return the cycles from the last beat of a vector to when it is described."""
+    if not parameters.numerics.is_float:
+        return 2
+    return _peak_cycles(parameters) + SharedExponent.LATENCY + 2
+
+
+def _peak_cycles(parameters: EngineParameters) -> int:
+    """Cycles from a beat to its largest magnitude."""
+    return -(-(parameters.act_lanes - 1).bit_length() // _PEAK_LEVELS)
 
 
 class ActivationStore(wiring.Component):
     """Buffer for two activation vectors that aligns on the way out.
 
-    A token is received while the one before it is read. The shared exponent is known when the last
-    beat has come, so alignment needs no second pass. Reading has a latency of :attr:`latency`
+    A token is received while the one before it is read. The shared exponent is known soon after the
+    last beat has come, so alignment needs no second pass. Reading has a latency of :attr:`latency`
     cycles and a throughput of one beat a cycle; beats past the end of the vector read as zeros.
 
     Parameters
@@ -138,10 +158,11 @@ class ActivationStore(wiring.Component):
                 m.d.sync += fill_bank.eq(~fill_bank)
                 m.d.sync += full.bit_select(fill_bank, 1).eq(1)
 
-        # Describe the token one cycle after its last beat.
-        described = self._describe(m, take, count)
-        ended = delay(m, take & last, 1, name="ended", control=True)
-        ended_bank = delay(m, fill_bank, 1, name="ended_bank")
+        # Describe the token some cycles after its last beat.
+        cycles = token_latency(parameters) - 1
+        described = self._describe(m, take, count, cycles)
+        ended = delay(m, take & last, cycles, name="ended", control=True)
+        ended_bank = delay(m, fill_bank, cycles, name="ended_bank")
         for bank in range(2):
             with m.If(ended & (ended_bank == bank)):
                 m.d.sync += tokens[bank].eq(described)
@@ -161,30 +182,26 @@ class ActivationStore(wiring.Component):
             m.d.sync += known.bit_select(read_bank, 1).eq(0)
         inside = delay(m, self.read_beat < self.token.beats, 1, name="inside")
         for lane in range(parameters.act_lanes):
-            element = Mux(inside, read.data[lane], 0)
+            element = delay(m, Mux(inside, read.data[lane], 0), 1, name=f"element_{lane}")
             m.d.comb += self.aligned[lane].eq(self._aligned(m, lane, element))
 
         return m
 
-    def _describe(self, m: Module, take: Value, count: Value) -> data.View:
-        """Work out the description of the token that ended one cycle ago."""
+    def _describe(self, m: Module, take: Value, count: Value, cycles: int) -> data.View:
+        """Work out the description of the token that ended so many cycles ago."""
         described = Signal(token_layout(self.parameters))
-        m.d.comb += described.beats.eq(delay(m, count + 1, 1, name="beats"))
-        m.d.comb += described.used.eq(delay(m, self._used(m), 1, name="used"))
+        m.d.comb += described.beats.eq(delay(m, count + 1, cycles, name="beats"))
+        m.d.comb += described.used.eq(delay(m, self._used(m), cycles, name="used"))
         if not self.parameters.numerics.is_float:
             return described
 
-        elements = self.i.payload.elements
-        largest: Value = elements[0][:-1]
-        for lane in range(1, self.parameters.act_lanes):
-            magnitude = elements[lane][:-1]
-            following = Signal.like(magnitude, name=f"largest_{lane}")
-            m.d.comb += following.eq(Mux(magnitude > largest, magnitude, largest))
-            largest = following
+        largest = self._largest(m)
+        until = _peak_cycles(self.parameters)
+        begun = delay(m, count != 0, until, name="begun")
         m.submodules.shared = shared = SharedExponent(numerics=self.parameters.numerics)
         peak = Signal.like(shared.peak)
-        with m.If(take):
-            m.d.sync += peak.eq(Mux((count != 0) & (peak > largest), peak, largest))
+        with m.If(delay(m, take, until, name="peak_take", control=True)):
+            m.d.sync += peak.eq(Mux(begun & (peak > largest), peak, largest))
         m.d.comb += [
             shared.peak.eq(peak),
             described.biased.eq(shared.biased),
@@ -192,6 +209,22 @@ class ActivationStore(wiring.Component):
             described.nonfinite.eq(shared.nonfinite),
         ]
         return described
+
+    def _largest(self, m: Module) -> Value:
+        """Find the largest magnitude of the beat at hand, by a tree with registers."""
+        elements = self.i.payload.elements
+        values: list[Value] = [elements[lane][:-1] for lane in range(self.parameters.act_lanes)]
+        level = 0
+        while len(values) > 1:
+            pairs = [values[index : index + 2] for index in range(0, len(values), 2)]
+            values = [Mux(p[0] > p[1], *p) if len(p) == 2 else p[0] for p in pairs]
+            level += 1
+            if level % _PEAK_LEVELS == 0 or len(values) == 1:
+                values = [
+                    delay(m, value, 1, name=f"largest_{level}_{index}")
+                    for index, value in enumerate(values)
+                ]
+        return values[0]
 
     def _used(self, m: Module) -> Value:
         """Count the elements of the beat at hand up to its last non-zero one."""

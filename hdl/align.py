@@ -19,7 +19,7 @@ def exponent_width(numerics: Numerics) -> int:
 class SharedExponent(wiring.Component):
     """Exponent of a token from its largest magnitude.
 
-    Combinational.
+    Latency is :attr:`LATENCY` cycles, throughput is one token a cycle, no backpressure.
 
     Parameters
     ----------
@@ -37,6 +37,8 @@ class SharedExponent(wiring.Component):
     nonfinite : :py:`Out(1)`
         Whether the token holds an infinity or a NaN.
     """
+
+    LATENCY = 1
 
     peak: Signal
     biased: Signal
@@ -59,13 +61,16 @@ class SharedExponent(wiring.Component):
         fraction, field = self.peak[: kind.fraction_width], self.peak[kind.fraction_width :]
 
         _, zeros = normalize(m, fraction, name="fraction")
+        zeros = delay(m, zeros, self.LATENCY, name="zeros")
+        is_zero = delay(m, self.peak == 0, self.LATENCY, name="is_zero")
+        field = delay(m, field, self.LATENCY, name="field")
         m.d.comb += self.biased.eq(Mux(field == 0, -zeros, field))
         m.d.comb += self.nonfinite.eq(field == kind.exponent_mask)
         if self.numerics.is_exact:
             m.d.comb += self.exponent.eq(self.numerics.exact_exponent)
         else:
             offset = 2 - bias - self.numerics.aligned_width
-            m.d.comb += self.exponent.eq(Mux(self.peak == 0, 0, self.biased + offset))
+            m.d.comb += self.exponent.eq(Mux(is_zero, 0, self.biased + offset))
 
         return m
 
@@ -92,7 +97,7 @@ class Align(wiring.Component):
         The integer.
     """
 
-    LATENCY = 2
+    LATENCY = 6
 
     element: Signal
     biased: Signal
@@ -112,21 +117,24 @@ class Align(wiring.Component):
         field = self.element[kind.fraction_width : -1]
         normal = field != 0
         significand = Cat(self.element[: kind.fraction_width], normal)
-        exponent = Mux(normal, field, 1)
+        significand = delay(m, significand, 1, name="significand")
+        exponent = delay(m, Mux(normal, field, 1), 1, name="exponent")
 
         if self.numerics.is_exact:
-            magnitude = delay(m, significand << (exponent - 1)[: len(field)], 1, name="magnitude")
+            places = delay(m, (exponent - 1)[: len(field)], 2, name="places")
+            significand = delay(m, significand, 2, name="significand_until")
+            magnitude = delay(m, significand << places, 1, name="magnitude")
         else:
             magnitude = self._rounded(m, significand, exponent)
-        negative = delay(m, self.element[-1], 1, name="negative")
-        limited = Signal(self.numerics.aligned_width - 1)
-        m.d.comb += limited.eq(Mux(magnitude > self.numerics.peak, self.numerics.peak, magnitude))
+        negative = delay(m, self.element[-1], self.LATENCY - 1, name="negative")
+        limited = Signal(self.numerics.aligned_width - 1, reset_less=True)
+        m.d.sync += limited.eq(Mux(magnitude > self.numerics.peak, self.numerics.peak, magnitude))
         m.d.sync += self.aligned.eq(Mux(negative, -limited, limited))
 
         return m
 
     def _rounded(self, m: Module, significand: Value, exponent: Value) -> Value:
-        """Magnitude in steps, after one register.
+        """Magnitude in steps, three cycles later.
 
         A step is ``2^(fraction_width + 2 - act_width + d)`` units of the significand, ``d`` being
         the difference of exponents. In a subnormal token ``d`` is as low as ``-fraction_width``, so
@@ -137,10 +145,14 @@ class Align(wiring.Component):
         most = len(half_below) + 1
         wanted = Signal(signed(exponent_width(self.numerics) + 1))
         places = Signal(range(most + 1))
-        m.d.comb += wanted.eq(self.biased - exponent + kind.fraction_width)
+        biased = delay(m, self.biased + kind.fraction_width, 1, name="biased").as_signed()
+        m.d.comb += wanted.eq(biased - exponent)
         m.d.comb += places.eq(Mux(wanted > most, most, wanted))
 
-        shifted, lost = shift_right_sticky(m, half_below, places, name="shifted")
+        half_below = delay(m, half_below, 1, name="half_below")
+        shifted, lost = shift_right_sticky(
+            m, half_below, delay(m, places, 1, name="places"), name="shifted"
+        )
         value = Signal(len(shifted), name="value", reset_less=True)
         sticky = Signal(name="sticky", reset_less=True)
         m.d.sync += value.eq(shifted)

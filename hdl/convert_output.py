@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..formats import FLOATS
 from .align import exponent_width
-from .convert_row import ConvertRow
+from .convert_row import ConvertRow, convert_latency
 from .drain import sum_layout
 from .parameters import EngineParameters
 from .pipeline import delay
@@ -30,8 +30,8 @@ def output_layout(parameters: EngineParameters) -> data.StructLayout:
 
 
 def output_latency(parameters: EngineParameters) -> int:
-    """Return the cycles from row sums to numbers."""
-    return 1 if parameters.numerics.output == "int" else ConvertRow.LATENCY
+    """Return the cycles from row sums, as the drain gives them, to numbers."""
+    return 1 if parameters.numerics.output == "int" else convert_latency(parameters)
 
 
 class ConvertOutput(wiring.Component):

@@ -7,21 +7,41 @@ from amaranth.lib.wiring import In, Out
 from ..formats import FLOATS
 from ..formats.layout import ROW_SCALE_WIDTH
 from .align import exponent_width
-from .floating import normalize, round_half_even, shift_right_sticky
+from .floating import normalize, normalize_cycles, round_half_even, shift_right_sticky
 from .parameters import EngineParameters
-from .pipeline import delay, registered_sum
+from .pipeline import delay, registered_sum, sum_latency
 
-__all__ = ["ConvertRow"]
+__all__ = ["ConvertRow", "convert_latency"]
 
 _FLOAT32 = FLOATS["float32"]
 _SIGNIFICAND = _FLOAT32.fraction_width + 1
 _EXPONENT = signed(12)  # of any intermediate: sums of a sum's, a token's and a row scale's
+_NORMAL_LEVELS = 1  # steps of normalising between two registers
+_NARROW_CYCLES = 3  # from a float32 to a narrower type, but for the last register
+
+
+def convert_latency(parameters: EngineParameters) -> int:
+    """Return the cycles from a row sum to its number."""
+    narrow = FLOATS[parameters.numerics.output] != _FLOAT32
+    cycles = _normal_cycles(parameters) + _product_cycles(parameters)
+    return 8 + cycles + (_NARROW_CYCLES if narrow else 0)
+
+
+def _normal_cycles(parameters: EngineParameters) -> int:
+    """Cycles of normalising a sum, and a row scale beside it."""
+    width = max(parameters.sum_width, _SIGNIFICAND + 2)
+    return normalize_cycles(width, levels=_NORMAL_LEVELS)
+
+
+def _product_cycles(parameters: EngineParameters) -> int:
+    """Cycles of the product of two significands."""
+    return sum_latency(_SIGNIFICAND, levels=parameters.adder_levels)
 
 
 class ConvertRow(wiring.Component):
     """Rounds a row sum to float32, multiplies by the row's scale, rounds again, and packs.
 
-    Latency is :attr:`LATENCY` cycles, throughput is one row a cycle; whoever instantiates it stops
+    Latency is :attr:`latency` cycles, throughput is one row a cycle; whoever instantiates it stops
     its clock enable to hold it. Bit-exact with section 4 of ``docs/arithmetic.md``.
 
     Parameters
@@ -43,8 +63,6 @@ class ConvertRow(wiring.Component):
         The number's bits.
     """
 
-    LATENCY = 9
-
     sum: Signal
     row_scale: Signal
     exponent: Signal
@@ -61,72 +79,93 @@ class ConvertRow(wiring.Component):
             "number": Out(FLOATS[parameters.numerics.output].width),
         })
 
+    @property
+    def latency(self) -> int:
+        """Cycles from a sum to its number."""
+        return convert_latency(self.parameters)
+
     def elaborate(self, platform: object) -> Module:
-        """Build nine stages from sum to number; every name carries the stage it is ready in."""
+        """Build the stages from sum to number.
+
+        Names carry the stage that they are ready in, but for the cycles of normalising and product.
+        """
         m = Module()
         kind = FLOATS[self.parameters.numerics.output]
-        magnitude_1 = delay(m, abs(self.sum), 1, name="magnitude")
-        scale_1 = delay(m, self.row_scale[:-1], 1, name="scale")
-        token_1 = delay(m, self.exponent, 1, name="token")
-        negative_1 = delay(m, (self.sum < 0) ^ self.row_scale[-1], 1, name="negative")
-        zero_1 = delay(m, (self.sum == 0) | (self.row_scale[:-1] == 0), 1, name="zero")
-        no_scale = self.row_scale[_FLOAT32.fraction_width : -1] == _FLOAT32.exponent_mask
-        nonfinite_8 = delay(m, self.nonfinite | no_scale, 8, name="nonfinite")
+        normal, cycles = _normal_cycles(self.parameters), _product_cycles(self.parameters)
+        sum_1 = delay(m, self.sum, 1, name="sum")
+        row_scale_1 = delay(m, self.row_scale, 1, name="row_scale")
+        token_2 = delay(m, self.exponent, 2 + normal, name="token").as_signed()
+        no_scale = row_scale_1[_FLOAT32.fraction_width : -1] == _FLOAT32.exponent_mask
+        nonfinite_1 = delay(m, self.nonfinite, 1, name="nonfinite")
 
-        kept, half, rest, sum_exponent = self._normalized_sum(m, magnitude_1)
-        scale, scale_exponent = self._normalized_scale(m, scale_1)
-        kept_2 = delay(m, kept, 1, name="kept")
-        half_2 = delay(m, half, 1, name="half")
-        rest_2 = delay(m, rest, 1, name="rest")
-        scale_3 = delay(m, scale, 2, name="scale_significand")
-        total = Signal(_EXPONENT, name="exponent_sum")
-        m.d.comb += total.eq(sum_exponent + scale_exponent + token_1.as_signed())
-        exponent_2 = delay(m, total, 1, name="exponent_of_sum").as_signed()
+        magnitude_2 = delay(m, abs(sum_1), 1, name="magnitude")
+        scale_2 = delay(m, row_scale_1[:-1], 1, name="scale")
+        negative_2 = delay(m, (sum_1 < 0) ^ row_scale_1[-1], 1, name="negative")
+        zero_2 = delay(m, (sum_1 == 0) | (row_scale_1[:-1] == 0), 1, name="zero")
 
-        rounded, carry = self._rounded(m, kept_2, half_2, rest_2, name="rounded")
-        rounded_3 = delay(m, rounded, 1, name="rounded_sum")
-        exponent_6 = self._exponent(m, exponent_2 + carry, 4, name="exponent_of_rounded")
+        kept, half, rest, sum_exponent_2 = self._normalized_sum(m, magnitude_2)
+        scale_2, scale_exponent_2 = self._normalized_scale(m, scale_2)
+        kept_3 = delay(m, kept, 1, name="kept")
+        half_3 = delay(m, half, 1, name="half")
+        rest_3 = delay(m, rest, 1, name="rest")
+        scale_4 = delay(m, scale_2, 2, name="scale_significand")
+        scale_exponent_3 = self._exponent(m, scale_exponent_2, 1, name="scale_exponent")
+        exponent_3 = self._exponent(m, sum_exponent_2 + token_2, 1, name="exponent_of_sum")
+        exponent_4 = self._exponent(m, exponent_3 + scale_exponent_3, 1, name="exponent_of_both")
 
-        product_6 = self._product(m, rounded_3, scale_3)
-        high = product_6[-1]
-        shifted = Signal(len(product_6), name="shifted_product")
-        m.d.comb += shifted.eq(Mux(high, product_6, product_6 << 1))
-        rounded, carry = self._rounded(
-            m,
-            shifted[_SIGNIFICAND:],
-            shifted[_SIGNIFICAND - 1],
-            shifted[: _SIGNIFICAND - 1].any(),
-            name="rounded_product",
+        rounded, carry = self._rounded(m, kept_3, half_3, rest_3, name="rounded")
+        rounded_4 = delay(m, rounded, 1, name="rounded_sum")
+        carry_4 = delay(m, carry, 1, name="rounded_up")
+        product_4 = self._product(m, rounded_4, scale_4)
+        exponent_4 = self._exponent(m, exponent_4 + carry_4, cycles, name="exponent_of_rounded")
+
+        high = product_4[-1]
+        shifted = Signal(len(product_4), name="shifted_product")
+        m.d.comb += shifted.eq(Mux(high, product_4, product_4 << 1))
+        cut = shifted[: _SIGNIFICAND - 1]
+        kept_5 = delay(m, shifted[_SIGNIFICAND:], 1, name="kept_product")
+        half_5 = delay(m, shifted[_SIGNIFICAND - 1], 1, name="half_product")
+        rest_5 = delay(m, cut.any(), 1, name="rest_product")
+        exponent_5 = self._exponent(m, exponent_4 + high, 1, name="exponent_of_product")
+
+        rounded, carry = self._rounded(m, kept_5, half_5, rest_5, name="rounded_product")
+        significand_6 = delay(m, rounded, 1, name="significand")
+        exponent_6 = self._exponent(m, exponent_5 + carry, 1, name="exponent_of_number")
+        negative_6 = delay(m, negative_2, 4 + normal + cycles, name="negative_until")
+        zero_6 = delay(m, zero_2, 4 + normal + cycles, name="zero_until")
+        number_7 = delay(
+            m, self._packed(significand_6, exponent_6, negative_6, zero_6), 1, name="number"
         )
-        significand_7 = delay(m, rounded, 1, name="significand")
-        exponent_7 = self._exponent(m, exponent_6 + high + carry, 1, name="exponent_of_product")
-
-        negative_7 = delay(m, negative_1, 6, name="negative_until")
-        zero_7 = delay(m, zero_1, 6, name="zero_until")
-        number_8 = delay(
-            m, self._packed(significand_7, exponent_7, negative_7, zero_7), 1, name="number"
-        )
-        narrowed = number_8 if kind == _FLOAT32 else self._narrowed(m, number_8)
-        m.d.sync += self.number.eq(Mux(nonfinite_8, kind.quiet_nan, narrowed))
+        narrowed = number_7 if kind == _FLOAT32 else self._narrowed(m, number_7)
+        nonfinite = delay(m, nonfinite_1 | no_scale, self.latency - 2, name="nonfinite_until")
+        m.d.sync += self.number.eq(Mux(nonfinite, kind.quiet_nan, narrowed))
 
         return m
 
     def _product(self, m: Module, a: Value, b: Value) -> Value:
-        """Multiply two significands by a registered tree of adders, three cycles later."""
+        """Multiply two significands by a registered tree of adders."""
         rows = [Mux(bit, b, 0) << index for index, bit in enumerate(a)]
-        return registered_sum(m, rows, name="product")[: len(a) + len(b)]
+        levels = self.parameters.adder_levels
+        return registered_sum(m, rows, levels=levels, name="product")[: len(a) + len(b)]
 
     def _normalized_sum(self, m: Module, magnitude: Value) -> tuple[Value, Value, Value, Value]:
         """Leading bits of a sum, the half and whether more follows, and its exponent."""
         padding = max(0, _SIGNIFICAND + 2 - len(magnitude))
-        shifted, count = normalize(m, Cat(Const(0, padding), magnitude), name="normal_sum")
+        padded = Cat(Const(0, padding), magnitude)
+        shifted, count = normalize(m, padded, name="normal_sum", levels=_NORMAL_LEVELS)
         kept, cut = shifted[-_SIGNIFICAND:], shifted[:-_SIGNIFICAND]
         return kept, cut[-1], cut[:-1].any(), len(magnitude) - 1 - count
 
     def _normalized_scale(self, m: Module, scale: Value) -> tuple[Value, Value]:
         """Significand in [1, 2) of a row scale and its exponent; subnormals are normalised."""
+        fraction = scale[: _FLOAT32.fraction_width]
+        shifted, count = normalize(m, fraction, name="normal_scale", levels=_NORMAL_LEVELS)
+        cycles = _normal_cycles(self.parameters)
+        rest = cycles - normalize_cycles(len(fraction), levels=_NORMAL_LEVELS)
+        shifted = delay(m, shifted, rest, name="normal_scale_late")
+        count = delay(m, count, rest, name="normal_scale_count_late")
+        scale = delay(m, scale, cycles, name="normal_scale_of")
         fraction, field = scale[: _FLOAT32.fraction_width], scale[_FLOAT32.fraction_width :]
-        shifted, count = normalize(m, fraction, name="normal_scale")
         subnormal = field == 0
         significand = Mux(subnormal, shifted << 1, Cat(fraction, 1))
         exponent = Mux(subnormal, -count, field) - _FLOAT32.bias
@@ -154,7 +193,7 @@ class ConvertRow(wiring.Component):
         return Mux(zero, 0, Cat(flushed[: _FLOAT32.width - 1], negative))
 
     def _narrowed(self, m: Module, number: Value) -> Value:
-        """Half-even rounding of a float32 to the narrower output type."""
+        """Half-even rounding of a float32 to the narrower output type, ``_NARROW_CYCLES`` later."""
         kind = FLOATS[self.parameters.numerics.output]
         cut = _FLOAT32.fraction_width - kind.fraction_width
         field = number[_FLOAT32.fraction_width : -1]
@@ -165,11 +204,19 @@ class ConvertRow(wiring.Component):
         places = Signal(range(_SIGNIFICAND + 2))
         deficit = Mux(field < lowest, lowest - field, 0)
         m.d.comb += places.eq(Mux(deficit > _SIGNIFICAND + 1, _SIGNIFICAND + 1, deficit))
-        shifted, lost = shift_right_sticky(m, significand, places, name="narrow")
+        below = delay(m, Mux(field < lowest, 0, field - lowest), _NARROW_CYCLES, name="below")
+        negative = delay(m, number[-1], _NARROW_CYCLES, name="narrow_negative")
+        shifted, lost = shift_right_sticky(
+            m,
+            delay(m, significand, 1, name="wide"),
+            delay(m, places, 1, name="narrow_places"),
+            name="narrow",
+        )
+        shifted = delay(m, shifted, 1, name="narrow_shifted")
+        lost = delay(m, lost, 1, name="narrow_lost")
         rounded = round_half_even(shifted[cut:], shifted[cut - 1], lost | shifted[: cut - 1].any())
         # The hidden bit, if still there, counts the exponent field up from one below.
-        below = Mux(field < lowest, 0, field - lowest)
         magnitude = Signal(_FLOAT32.width)
         m.d.comb += magnitude.eq((below << kind.fraction_width) + rounded)
         limited = Mux(magnitude > kind.infinity, kind.infinity, magnitude)
-        return Cat(limited[: kind.width - 1], number[-1])
+        return Cat(limited[: kind.width - 1], negative)

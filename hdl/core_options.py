@@ -31,6 +31,11 @@ class CoreOptions:
         return 1
 
     @property
+    def banks(self) -> int:
+        """Tiles whose activations are kept: with 2, one is written while the other is in use."""
+        return 2
+
+    @property
     def write_cycles(self) -> int:
         """Cycles in which a slice's activations are written for the lanes."""
         raise NotImplementedError
@@ -60,6 +65,10 @@ class LutOptions(CoreOptions):
         ``full``: sums of every subset, 2^mu entries in distributed RAM; ``half``: sums under every
         choice of signs but the last, 2^(mu-1) entries and a sign; ``block``: as ``full``, in block
         RAM.
+    banks : int
+        Tiles whose tables are kept. With 2, one tile is written while the other is in use; with 1
+        lanes wait while tables are written, which take half the memory. That needs formats of one
+        width: lanes that part by a tile would wait for each other.
 
     Raises
     ------
@@ -70,6 +79,7 @@ class LutOptions(CoreOptions):
     engine: ClassVar[str] = "lut"
     mu: int = 4
     table: str = "full"
+    banks: int = 2  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         if self.table not in ("full", "half", "block"):
@@ -79,6 +89,8 @@ class LutOptions(CoreOptions):
             raise ValueError(
                 f"mu must be an integer in 1..{most} for table {self.table!r}, not {self.mu!r}"
             )
+        if self.banks not in (1, 2):
+            raise ValueError(f"banks must be 1 or 2, not {self.banks!r}")
         if self.table == "half" and self.mu < 2:
             raise ValueError(
                 "mu must be at least 2 for half tables; use 2 or more, or table 'full'"

@@ -31,7 +31,8 @@ class Drain(wiring.Component):
     """Reads finished rows out of the lanes, in order: one token's, then the next one's.
 
     ``output_lanes`` rows a cycle while ``advance`` is set, without a gap within a token. Two layers
-    can wait, one in each bank of the row sums.
+    can wait, one in each bank of the row sums. What lanes have read waits in registers for its
+    place among the rows, for memory and choice take a cycle each.
 
     Parameters
     ----------
@@ -43,7 +44,7 @@ class Drain(wiring.Component):
     done, rows, bank, exponents, nonfinites
         A layer is finished in that bank; exponents and flags have an element a token.
     free : :py:`Out(2)`
-        Bit ``b``: bank ``b`` holds nothing that is still wanted.
+        Bit ``b``: bank ``b`` holds nothing that is still wanted, but in the registers.
     read : :py:`Out(1)`
         Read ``read_row`` in every lane.
     read_row : :py:`Out(row_address_width)`
@@ -57,6 +58,9 @@ class Drain(wiring.Component):
     o_valid : :py:`Out(1)`
         Whether there are any.
     """
+
+    LATENCY = 1
+    """Cycles from what lanes have read to rows."""
 
     done: Signal
     rows: Signal
@@ -101,6 +105,7 @@ class Drain(wiring.Component):
         })
         layers = [Signal(finished, name=f"layer_{bank}", reset_less=True) for bank in range(2)]
         layer = Signal(finished)
+        valid, last = Signal(), Signal()
         free = Signal(2, init=0b11)
         bank, part, token = Signal(), Signal(range(parts)), Signal(range(tokens))
         left, block = Signal.like(self.rows), Signal(len(self.read_row) - 1)
@@ -115,13 +120,35 @@ class Drain(wiring.Component):
             self.free.eq(free),
             layer.eq(Mux(bank, layers[1], layers[0])),
             self.read_row.eq(Cat(block, bank)),
-            self.o.exponent.eq(layer.exponents[token]),
-            self.o.nonfinite.eq(layer.nonfinites.bit_select(token, 1)),
-            self.o.last.eq(left <= count),
+            last.eq(left <= count),
         ]
-        self._choose_rows(m, part, token)
-        for index in range(count):
-            m.d.comb += self.o.present[index].eq(left > index)
+        known = data.StructLayout({
+            "part": part.shape(),
+            "token": token.shape(),
+            "present": count,
+            "exponent": self.o.exponent.shape(),
+            "nonfinite": 1,
+            "last": 1,
+        })
+        held, beat = Signal.like(self.drained, reset_less=True), Signal(known, reset_less=True)
+        with m.If(self.advance):
+            m.d.sync += [
+                held.eq(self.drained),
+                self.o_valid.eq(valid),
+                beat.part.eq(part),
+                beat.token.eq(token),
+                beat.present.eq(Cat(left > index for index in range(count))),
+                beat.exponent.eq(layer.exponents[token]),
+                beat.nonfinite.eq(layer.nonfinites.bit_select(token, 1)),
+                beat.last.eq(last),
+            ]
+        m.d.comb += [
+            self.o.present.eq(beat.present),
+            self.o.exponent.eq(beat.exponent),
+            self.o.nonfinite.eq(beat.nonfinite),
+            self.o.last.eq(beat.last),
+        ]
+        self._choose_rows(m, held, beat.part, beat.token)
 
         with m.FSM():
             with m.State("IDLE"):
@@ -131,7 +158,7 @@ class Drain(wiring.Component):
                     m.d.sync += block.eq(1)
                     m.next = "ROWS"
             with m.State("ROWS"):
-                m.d.comb += self.o_valid.eq(1)
+                m.d.comb += valid.eq(1)
                 with m.If(self.advance):
                     m.d.sync += left.eq(left - count)
                     m.d.sync += part.eq(part + 1)
@@ -139,7 +166,7 @@ class Drain(wiring.Component):
                         m.d.comb += self.read.eq(1)
                         m.d.sync += part.eq(0)
                         m.d.sync += block.eq(block + 1)
-                    with m.If(self.o.last):
+                    with m.If(last):
                         m.d.sync += block.eq(0)
                         m.d.sync += token.eq(Mux(token == tokens - 1, 0, token + 1))
                         with m.If(token == tokens - 1):
@@ -149,7 +176,7 @@ class Drain(wiring.Component):
 
         return m
 
-    def _choose_rows(self, m: Module, part: Value, token: Value) -> None:
+    def _choose_rows(self, m: Module, lanes_rows: data.View, part: Value, token: Value) -> None:
         """Put the rows of one part of a block in order, whichever lanes they were dealt to."""
         outputs, lanes = self.parameters.layout.output_lanes, self.parameters.layout.lanes
         row = data.StructLayout({
@@ -163,7 +190,7 @@ class Drain(wiring.Component):
         for index, own in enumerate(rows):
             held: list[Value] = []
             chosen = []
-            for drained in (self.drained[lane] for lane in range(index, lanes, outputs)):
+            for drained in (lanes_rows[lane] for lane in range(index, lanes, outputs)):
                 held.append(Cat(drained.sums[token], drained.scale, drained.place.output))
                 chosen.append(drained.place.part == part if lanes > outputs else Const(1))
             number = _number_of(chosen)

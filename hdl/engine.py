@@ -103,6 +103,7 @@ class Engine(wiring.Component):
             self.status.busy.eq(
                 (~stopped & (unpack.busy | stores.occupied | builder.occupied))
                 | (drain.free != 0b11)
+                | drain.o_valid
                 | convert.busy
             ),
         ]

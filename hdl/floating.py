@@ -2,11 +2,31 @@
 
 from amaranth import Cat, Const, Module, Mux, Signal, Value
 
-__all__ = ["normalize", "round_half_even", "shift_right_sticky"]
+from .pipeline import delay
+
+__all__ = ["normalize", "normalize_cycles", "round_half_even", "shift_right_sticky"]
 
 
-def normalize(m: Module, value: Value, *, name: str) -> tuple[Value, Value]:
-    """Shift left until the top bit is 1, combinationally.
+def normalize_cycles(width: int, *, levels: int) -> int:
+    """Cycles that :func:`normalize` takes for so many bits, with so many steps to a register."""
+    return max(0, -(-(width - 1).bit_length() // levels) - 1)
+
+
+def normalize(
+    m: Module, value: Value, *, name: str, levels: int | None = None
+) -> tuple[Value, Value]:
+    """Shift left until the top bit is 1.
+
+    Parameters
+    ----------
+    m : Module
+        Receives the logic.
+    value : Value
+        What to shift.
+    name : str
+        Prefix of the signals' names.
+    levels : int, optional
+        Steps between two registers, of which there are ``normalize_cycles``; none by default.
 
     Returns
     -------
@@ -16,9 +36,17 @@ def normalize(m: Module, value: Value, *, name: str) -> tuple[Value, Value]:
         Places shifted; all ones in binary steps when ``value`` is zero.
     """
     current: Value = value
-    steps = []
-    for level in reversed(range((len(value) - 1).bit_length())):
+    steps: list[Value] = []
+    count = (len(value) - 1).bit_length()
+    for level in reversed(range(count)):
         step = 1 << level
+        done = count - 1 - level
+        if levels is not None and done and done % levels == 0:
+            current = delay(m, current, 1, name=f"{name}_until_{level}")
+            steps = [
+                delay(m, empty, 1, name=f"{name}_count_{index}_{level}")
+                for index, empty in enumerate(steps)
+            ]
         empty = Signal(name=f"{name}_empty_{level}")
         m.d.comb += empty.eq(current[-step:] == 0)
         following = Signal(len(value), name=f"{name}_{level}")
@@ -29,7 +57,7 @@ def normalize(m: Module, value: Value, *, name: str) -> tuple[Value, Value]:
 
 
 def shift_right_sticky(m: Module, value: Value, places: Value, *, name: str) -> tuple[Value, Value]:
-    """Shift right by any number of places, combinationally.
+    """Shift right by any number of places, with a register half-way: one cycle later.
 
     Returns
     -------
@@ -41,6 +69,10 @@ def shift_right_sticky(m: Module, value: Value, places: Value, *, name: str) -> 
     current: Value = value
     sticky: Value = Const(0, 1)
     for level in range(len(places)):
+        if level == len(places) // 2:
+            current = delay(m, current, 1, name=f"{name}_half")
+            sticky = delay(m, sticky, 1, name=f"{name}_sticky_half")
+            places = Cat(places[:level], delay(m, places[level:], 1, name=f"{name}_places"))
         step = 1 << level
         lost = current[:step] if step < len(value) else current
         following = Signal(len(value), name=f"{name}_{level}")

@@ -5,7 +5,7 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..formats.layout import ROW_SCALE_WIDTH
-from .accumulator import RowAccumulator
+from .accumulator import RowAccumulator, prepare_cycles
 from .codebooks import codebooks_member
 from .core import Core
 from .cores import core_for
@@ -44,7 +44,7 @@ class LaneSchedule:
         self.release = core.hold_cycles
         self.combine = core.latency
         self.add = self.combine + parameters.multiply_latency
-        self.prepare = self.add - 1
+        self.prepare = self.add - prepare_cycles(parameters)
 
 
 class Lane(wiring.Component):
@@ -90,13 +90,14 @@ class Lane(wiring.Component):
     release : :py:`In(2)`
         Bit ``b``: all lanes have; ``filled`` is 0 from the next cycle on.
     unknown : :py:`Out(1)`
-        A record has a format or scale that is none.
+        A record had a format or scale that is none in the cycle before.
     cut_short : :py:`Out(1)`
-        A span has ended before the lane's last record of it.
+        A span ended before the lane's last record of it in the cycle before.
     working : :py:`Out(1)`
-        Anything moves: a word is taken, a slice waits for its turn, or a step is under way.
+        Anything moved in the cycle before: a word was taken, a slice waited for its turn, or a step
+        was under way.
     busy : :py:`Out(1)`
-        Anything is under way, or words are still to come.
+        Anything was under way in the cycle before, or words were still to come.
     drain : :py:`In(1)`
         Read ``drain_row``: its sums, scale and place are out from the next cycle on.
     drain_row : :py:`In(row_address_width)`
@@ -184,15 +185,20 @@ class Lane(wiring.Component):
         under_way = Signal()
         lane.d.comb += [
             rows.prepare_row.eq(row),
-            rows.row.eq(delay(lane, row, 1, name="row")),
+            rows.row.eq(delay(lane, row, prepare_cycles(parameters), name="row")),
             rows.add.eq(delay(lane, complete, latency, name="add", control=True)),
             rows.clear.eq(delay(lane, clear, latency - 1, name="clear")),
             rows.drain.eq(self.drain),
             rows.drain_row.eq(self.drain_row),
             self.drained.sums.eq(rows.drained),
             under_way.eq(reader.slice_valid | sequencer.occupied | Cat(stages[1:]).any()),
+        ]
+        # All lanes' are looked at together: they are a cycle late.
+        lane.d.sync += [
             self.working.eq(reader.taking | under_way),
             self.busy.eq(~reader.done | under_way),
+            self.unknown.eq(reader.unknown),
+            self.cut_short.eq(reader.cut_short),
         ]
         for token in range(parameters.tokens):
             lane.submodules[f"multiply_{token}"] = multiply = multiply_for(parameters)
@@ -234,8 +240,6 @@ class Lane(wiring.Component):
             sequencer.slice.eq(reader.slice),
             sequencer.slice_valid.eq(reader.slice_valid),
             reader.slice_ready.eq(sequencer.slice_ready),
-            self.unknown.eq(reader.unknown),
-            self.cut_short.eq(reader.cut_short),
         ]
 
     def _finish_tiles(self, m: Module, due: data.View, hold_cycles: int) -> None:

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from ..formats import StreamLayout
 from .parameters import EngineParameters
 from .sequencer import slice_layout
+from .word_queue import WordQueue
 
 __all__ = ["LaneReader", "header_layout", "program_layout"]
 
@@ -129,7 +130,7 @@ class LaneReader(wiring.Component):
         m = Module()
         layout = self.parameters.layout
         depth = layout.ahead
-        m.submodules.words = words = fifo.SyncFIFO(width=layout.width + 1, depth=depth)
+        m.submodules.words = words = WordQueue(width=layout.width + 1, depth=depth)
         word, ends_span = words.r_data[:-1], words.r_data[-1]
         self._declare()
 
@@ -145,12 +146,17 @@ class LaneReader(wiring.Component):
         m.d.sync += self._collected.eq((self._collected & ~self.release) | self._tile_collected)
         self._keep_headers(m, word)
         self._keep_codes(m, word)
-        layer_read = Signal()
+        layer_read, program = Signal(), self.program
         with m.FSM():
             with m.State("DONE"):
                 m.d.comb += self.done.eq(1)
                 m.d.sync += layer_read.eq(0)
                 with m.If(self.start):
+                    m.d.sync += [
+                        self._last_block.eq(program.block == 0),
+                        self._last_tile.eq(program.tile == 0),
+                        self._last_of_span.eq((program.tile == 0) | (program.span_tile == 0)),
+                    ]
                     m.next = "FIRST_BATCH"
             with m.State("FIRST_BATCH"):
                 m.d.comb += [self._take.eq(words.r_rdy), self._is_batch.eq(1)]
@@ -201,6 +207,9 @@ class LaneReader(wiring.Component):
         self._slice_room = Signal()
         self._collected = Signal(2)  # banks whose slices have all been collected
         self._tile_collected = Signal(2)  # ... just now
+        self._last_block = Signal()  # the block at hand is the tile's last
+        self._last_tile = Signal()  # the tile at hand is the layer's last
+        self._last_of_span = Signal()  # ... the span's
         self._described = Signal(slice_layout(self.parameters))  # the slice that completes
 
     # -- headers -----------------------------------------------------------------------------------
@@ -319,14 +328,11 @@ class LaneReader(wiring.Component):
         span_tile = Signal.like(program.span_tile)
         tile_slice, segment_slice = Signal.like(program.tile_slice), Signal.like(program.tile_slice)
         bank, batch_begun, batch_done = Signal(), Signal(), Signal()
-        last_block, last_tile, tile_last = Signal(), Signal(), Signal.like(tile_slice)
-        last_of_span = Signal()
+        last_block, last_tile, last_of_span = self._last_block, self._last_tile, self._last_of_span
+        tile_last = Signal.like(tile_slice)
         ends_record, ends_row, ends_tile, ends_layer = Signal(), Signal(), Signal(), Signal()
         last_of_batch, last_record = Signal(), Signal()
         m.d.comb += [
-            last_block.eq(block == program.block),
-            last_tile.eq(tile == program.tile),
-            last_of_span.eq(last_tile | (span_tile == program.span_tile)),
             tile_last.eq(Mux(last_tile, program.tile_slice, layout.tile_slices - 1)),
             ends_row.eq(tile_slice == tile_last),
             ends_record.eq(ends_row | (segment_slice == program.segment_slice)),
@@ -374,11 +380,20 @@ class LaneReader(wiring.Component):
                 m.d.comb += self._load.eq(1)
                 m.d.sync += [self._slot.eq(self._following), batch_begun.eq(0), batch_done.eq(0)]
             with m.If(ends_row):
-                m.d.sync += block.eq(Mux(last_block, 0, block + 1))
+                # Whether a number is the last is known as soon as the number is.
+                next_block = Mux(last_block, 0, block + 1)
+                m.d.sync += [block.eq(next_block), last_block.eq(next_block == program.block)]
             with m.If(ends_tile):
-                m.d.sync += tile.eq(Mux(last_tile, 0, tile + 1))
-                m.d.sync += span_tile.eq(Mux(last_of_span, 0, span_tile + 1))
-                m.d.sync += bank.eq(~bank)
+                next_tile = Mux(last_tile, 0, tile + 1)
+                next_of_span = Mux(last_of_span, 0, span_tile + 1)
+                is_last = next_tile == program.tile
+                m.d.sync += [
+                    tile.eq(next_tile),
+                    last_tile.eq(is_last),
+                    span_tile.eq(next_of_span),
+                    last_of_span.eq(is_last | (next_of_span == program.span_tile)),
+                    bank.eq(~bank),
+                ]
                 m.d.comb += self._tile_collected.eq(1 << bank)
         return self._completes & ends_layer
 

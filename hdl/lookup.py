@@ -104,11 +104,12 @@ class Lookup(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycles from key to sum."""
-        return 1 + sum_latency(self._entries.length)
+        return 1 + sum_latency(self._entries.length, levels=self.parameters.adder_levels)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         mu, tables = self._options.mu, self._entries.length
+        levels = self.parameters.adder_levels
         keys = [self.key[table * mu : (table + 1) * mu] for table in range(tables)]
         if self._options.is_half:
             signs, entries = [], []
@@ -119,11 +120,13 @@ class Lookup(wiring.Component):
                 address = Cat(bit ^ last for bit in key[: mu - 1])
                 signs.append(negate)
                 entries.append(self._read(m, table, address))
-            m.d.comb += self.sum.eq(registered_signed_sum(m, signs, entries, name="sum"))
+            total = registered_signed_sum(m, signs, entries, levels=levels, name="sum")
+            m.d.comb += self.sum.eq(total)
         else:
             entries = [self._read(m, table, key) for table, key in enumerate(keys)]
             offset = tables * entry_offset(self.parameters)
-            m.d.comb += self.sum.eq(registered_sum(m, entries, name="sum") - offset)
+            total = registered_sum(m, entries, levels=levels, name="sum")
+            m.d.comb += self.sum.eq(total - offset)
 
         return m
 
@@ -132,9 +135,10 @@ class Lookup(wiring.Component):
         address = Signal((self._options.entries - 1).bit_length(), name=f"key_{table}")
         entry = Signal(self._entries.elem_shape, name=f"entry_{table}", reset_less=True)
         in_blocks = self._options.table == "block"
+        kept = self.parameters.table_address_width
         store = memory.Memory(
             shape=self._entries.elem_shape,
-            depth=self._options.entries << self.parameters.slice_address_width,
+            depth=self._options.entries << kept,
             init=[],
             attrs=NO_COLLISIONS | BLOCK if in_blocks else NO_COLLISIONS,
         )
@@ -143,14 +147,14 @@ class Lookup(wiring.Component):
         m.d.comb += [
             address.eq(key),
             write.en.eq(self.enable),
-            write.addr.eq(Cat(self.entry, self.write_slice)),
+            write.addr.eq(Cat(self.entry, self.write_slice[:kept])),
             write.data.eq(self.entries[table]),
         ]
         if in_blocks:
             read = store.read_port()
-            m.d.comb += [read.addr.eq(Cat(address, self.slice)), entry.eq(read.data)]
+            m.d.comb += [read.addr.eq(Cat(address, self.slice[:kept])), entry.eq(read.data)]
         else:
             read = store.read_port(domain="comb")
-            m.d.comb += read.addr.eq(Cat(address, self.slice))
+            m.d.comb += read.addr.eq(Cat(address, self.slice[:kept]))
             m.d.sync += entry.eq(read.data)
         return entry

@@ -25,7 +25,8 @@ class LutCore(Core):
     """
 
     def __init__(self, *, parameters: EngineParameters) -> None:
-        self._tree = sum_latency(entries_layout(parameters).length)
+        tables = entries_layout(parameters).length
+        self._tree = sum_latency(tables, levels=parameters.adder_levels)
         self._coefficients = plane_coefficients(parameters)
         self._slots = magnitude_slots(self._coefficients)
         write = activation_write_layout(parameters, entries_layout(parameters))

@@ -1,5 +1,6 @@
 """Weights times activations by multipliers: what the other cores are measured against."""
 
+from collections.abc import Sequence
 from typing import cast
 
 from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
@@ -33,7 +34,12 @@ class MacCore(FoldedCore):
     def latency(self) -> int:
         """Cycles from a step to its sums."""
         corrected = int(self._in_logic or self._has_zero)
-        return 1 + self._product_cycles + sum_latency(self.parameters.part_width) + corrected
+        return 1 + self._product_cycles + self._sum_cycles + corrected
+
+    @property
+    def _sum_cycles(self) -> int:
+        """Cycles from products to their sum."""
+        return sum_latency(self.parameters.part_width, levels=self.parameters.adder_levels)
 
     @property
     def _has_zero(self) -> bool:
@@ -52,7 +58,9 @@ class MacCore(FoldedCore):
     @property
     def _product_cycles(self) -> int:
         """Cycles from operands to their product."""
-        return 1 + sum_latency(self._rows) if self._in_logic else 2
+        if not self._in_logic:
+            return 2
+        return 1 + sum_latency(self._rows, levels=self.parameters.adder_levels)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -78,7 +86,7 @@ class MacCore(FoldedCore):
                 self._product(m, word.elements[index], values[index], f"product_{token}_{index}")
                 for index in range(width)
             ]
-            total = registered_sum(m, products, name=f"sum_{token}")
+            total = self._sum(m, products, f"sum_{token}")
             if self._in_logic:
                 total += missing
             if self._has_zero:
@@ -105,13 +113,17 @@ class MacCore(FoldedCore):
                 before = delay(m, digits[2 * row], 1, name=f"{name}_{row}_one")
                 multiple = Cat(before, Const(0, 1), multiple).as_signed() << (2 * row - 2)
             rows.append(multiple)
-        return registered_sum(m, rows, name=name)
+        return self._sum(m, rows, name)
+
+    def _sum(self, m: Module, terms: Sequence[Value], name: str) -> Value:
+        return registered_sum(m, terms, levels=self.parameters.adder_levels, name=name)
 
     def _missing(self, m: Module, negative: Value) -> Value:
         """Return what all weights' last rows lack, when their products have been added up."""
         counts = count_ones(m, negative)
-        cycles = self._product_cycles - 1 + sum_latency(len(negative)) - sum_latency(len(counts))
-        total = registered_sum(m, counts, name="missing")
+        own_cycles = sum_latency(len(counts), levels=self.parameters.adder_levels)
+        cycles = self._product_cycles - 1 + self._sum_cycles - own_cycles
+        total = self._sum(m, counts, "missing")
         return delay(m, total, cycles, name="missing_late") << (2 * self._rows - 2)
 
     def _zero(self, m: Module, x: Value, value: Value, name: str) -> Value:
@@ -120,7 +132,7 @@ class MacCore(FoldedCore):
         if self._in_logic:
             negative = delay(m, value[-1], self._product_cycles, name=f"{name}_negative")
             product += negative << (2 * self._rows - 2)
-        return delay(m, product, sum_latency(self.parameters.part_width), name=f"{name}_late")
+        return delay(m, product, self._sum_cycles, name=f"{name}_late")
 
 
 def _booth_multiple(m: Module, x: Value, bits: Value, name: str) -> Value:

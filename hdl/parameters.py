@@ -48,6 +48,9 @@ class EngineParameters:
         Slices that wait in a lane for their turn, 1 to 16. One waits in registers and takes no
         memory; where formats differ in width, as many as the widest has times the narrowest's bits
         keep the stream going.
+    adder_levels : int
+        Levels of adders between two registers, 1 to 4. With 1 most devices take the fewest LUTs
+        and run fastest; every sum then takes more cycles, and more flip-flops.
 
     Raises
     ------
@@ -62,6 +65,7 @@ class EngineParameters:
     multiply: str = "serial"
     act_lanes: int = 8
     slices_ahead: int = 2
+    adder_levels: int = 2
 
     def __post_init__(self) -> None:
         width = self.layout.width
@@ -78,6 +82,15 @@ class EngineParameters:
             )
         if not isinstance(self.slices_ahead, int) or not 1 <= self.slices_ahead <= 16:
             raise ValueError(f"slices_ahead must be in 1..16, not {self.slices_ahead!r}")
+        if not isinstance(self.adder_levels, int) or not 1 <= self.adder_levels <= 4:
+            raise ValueError(f"adder_levels must be in 1..4, not {self.adder_levels!r}")
+        shapes = zip(
+            (item.code_width for item in self.layout.members), self.layout.header_slots, strict=True
+        )
+        if self.core.banks == 1 and len(set(shapes)) > 1:
+            raise ValueError(
+                "banks must be 2 where formats differ in the bits of their codes or headers, not 1"
+            )
         if 0 in self.member_cycles:
             raise ValueError(
                 "codebook_terms must be at least 1 for a term engine that decodes codebooks, not 0"
@@ -218,6 +231,11 @@ class EngineParameters:
     def slice_address_width(self) -> int:
         """Bits that tell the slices of the two tiles that are held; the bank is the top one."""
         return (self.layout.tile_slices - 1).bit_length() + 1
+
+    @property
+    def table_address_width(self) -> int:
+        """Bits of these that tell the slices whose tables are kept."""
+        return self.slice_address_width - (self.core.banks == 1)
 
     @property
     def row_address_width(self) -> int:

@@ -7,8 +7,6 @@ from amaranth.hdl import ValueLike
 
 __all__ = ["delay", "registered_signed_sum", "registered_sum", "sum_latency"]
 
-LEVELS_OF_STAGE = 2
-
 
 def delay(m: Module, value: ValueLike, cycles: int, *, name: str, control: bool = False) -> Value:
     """Return ``value`` as it was ``cycles`` cycles ago.
@@ -34,14 +32,13 @@ def delay(m: Module, value: ValueLike, cycles: int, *, name: str, control: bool 
     return current
 
 
-def sum_latency(count: int) -> int:
+def sum_latency(count: int, *, levels: int) -> int:
     """Cycles that :func:`registered_sum` takes for ``count`` terms."""
-    levels = (count - 1).bit_length()
-    return -(-levels // LEVELS_OF_STAGE)
+    return -(-(count - 1).bit_length() // levels)
 
 
-def registered_sum(m: Module, terms: Sequence[ValueLike], *, name: str) -> Value:
-    """Add up terms in a binary tree with a register after every second level.
+def registered_sum(m: Module, terms: Sequence[ValueLike], *, levels: int, name: str) -> Value:
+    """Add up terms in a registered binary tree.
 
     Parameters
     ----------
@@ -49,19 +46,21 @@ def registered_sum(m: Module, terms: Sequence[ValueLike], *, name: str) -> Value
         Receives the registers.
     terms : sequence of value-like
         At least one.
+    levels : int
+        Levels of the tree to each register.
     name : str
         Prefix of the registers' names.
 
     Returns
     -------
     Value
-        The sum, exact, ``sum_latency(len(terms))`` cycles later.
+        The sum, exact, ``sum_latency(len(terms), levels=levels)`` cycles later.
     """
-    return _tree(m, [(Value.cast(term),) for term in terms], _add, name)[0]
+    return _tree(m, [(Value.cast(term),) for term in terms], _add, levels, name)[0]
 
 
 def registered_signed_sum(
-    m: Module, signs: Sequence[ValueLike], terms: Sequence[ValueLike], *, name: str
+    m: Module, signs: Sequence[ValueLike], terms: Sequence[ValueLike], *, levels: int, name: str
 ) -> Value:
     """Add up terms, each taken off where its sign is 1, as :func:`registered_sum` does.
 
@@ -76,16 +75,18 @@ def registered_signed_sum(
         One bit for each term.
     terms : sequence of value-like
         At least one; signed.
+    levels : int
+        Levels of the tree to each register.
     name : str
         Prefix of the registers' names.
 
     Returns
     -------
     Value
-        The sum, exact, ``sum_latency(len(terms))`` cycles later.
+        The sum, exact, ``sum_latency(len(terms), levels=levels)`` cycles later.
     """
     pairs = [(Value.cast(term), Value.cast(s)) for term, s in zip(terms, signs, strict=True)]
-    total, sign = _tree(m, pairs, _add_signed, name)
+    total, sign = _tree(m, pairs, _add_signed, levels, name)
     return Mux(sign, -total, total)
 
 
@@ -93,7 +94,11 @@ _Term = tuple[Value, ...]
 
 
 def _tree(
-    m: Module, terms: list[_Term], combine: Callable[[_Term, _Term], _Term], name: str
+    m: Module,
+    terms: list[_Term],
+    combine: Callable[[_Term, _Term], _Term],
+    levels_of_stage: int,
+    name: str,
 ) -> _Term:
     """Combine terms, which are values that belong together, in a registered binary tree."""
     level = 0
@@ -103,7 +108,7 @@ def _tree(
             for index in range(0, len(terms), 2)
         ]
         level += 1
-        if level % LEVELS_OF_STAGE == 0 or len(terms) == 1:
+        if level % levels_of_stage == 0 or len(terms) == 1:
             terms = [
                 tuple(
                     delay(

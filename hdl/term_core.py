@@ -35,7 +35,7 @@ class TermCore(FoldedCore):
         """Cycles from the terms to their sum."""
         width = self.parameters.part_width
         corrections = -(-(width + 1) // BITS_OF_COUNT) + 1
-        return max(sum_latency(width), sum_latency(corrections))
+        return sum_latency(max(width, corrections), levels=self.parameters.adder_levels)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -92,8 +92,10 @@ class TermCore(FoldedCore):
 
     def _sum(self, m: Module, addends: Sequence[Value], name: str) -> Value:
         """Add up, later by as many cycles as any sum of the core's."""
-        rest = self._add_cycles - sum_latency(len(addends))
-        return delay(m, registered_sum(m, addends, name=name), rest, name=f"{name}_late")
+        levels = self.parameters.adder_levels
+        rest = self._add_cycles - sum_latency(len(addends), levels=levels)
+        total = registered_sum(m, addends, levels=levels, name=name)
+        return delay(m, total, rest, name=f"{name}_late")
 
     def _addend(self, m: Module, value: Value, size: Value, negative: Value, name: str) -> Value:
         """Return the term times a value, or its complement where it is negative; a cycle later."""

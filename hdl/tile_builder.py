@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from .activation_store import token_layout
 from .parameters import EngineParameters
+from .pipeline import delay
 
 __all__ = ["TileBuilder"]
 
@@ -155,7 +156,7 @@ class TileBuilder(wiring.Component):
         Returns
         -------
         Value
-            Whether the bank to write next is free.
+            Whether the bank to write next is free; both, where there is one in truth.
         """
         free = Signal(2, init=0b11)
         for index in range(2):
@@ -169,7 +170,7 @@ class TileBuilder(wiring.Component):
         with m.If(built):
             m.d.sync += bank.eq(~bank)
         m.d.comb += self.occupied.eq(~free.all())
-        return free.bit_select(bank, 1)
+        return free.bit_select(bank, 1) if self.parameters.core.banks == 2 else free.all()
 
     def _last_read(self, m: Module) -> Value:
         """Count the reads of a slice; true in the cycle of its last."""
@@ -205,13 +206,17 @@ class TileBuilder(wiring.Component):
             m.d.sync += count.eq(Mux(last, 0, count + 1))
         if not parameters.core.needs_slice_sums(parameters.layout.members):
             return last
-        m.d.comb += self.write.enable_sum.eq(last)
+        # Written before the tile is complete: writing takes a cycle at least, and so does going on.
+        m.d.sync += self.write.enable_sum.eq(last)
+        first = delay(m, count == 0, 1, name="first_sum")
+        come = delay(m, self.aligned_valid, 1, name="come", control=True)
         for token in range(parameters.tokens):
             shape = signed(parameters.slice_width)
             partial = Signal(shape, name=f"partial_{token}", reset_less=True)
             elements = [self.aligned[token][lane] for lane in range(parameters.act_lanes)]
-            total = Mux(count == 0, 0, partial) + sum(elements[1:], elements[0])
+            beat = delay(m, sum(elements[1:], elements[0]), 1, name=f"beat_sum_{token}")
+            total = Mux(first, 0, partial) + beat
             m.d.comb += self.write.sum[token].eq(total)
-            with m.If(self.aligned_valid):
+            with m.If(come):
                 m.d.sync += partial.eq(total)
         return last

@@ -18,6 +18,7 @@ from .codebooks import Codebooks, codebooks_member
 from .lane import row_fill_layout
 from .lane_reader import program_layout
 from .parameters import EngineParameters
+from .pipeline import delay
 from .status import Error
 
 __all__ = ["WAITING_CYCLES", "Unpack", "weight_layout"]
@@ -148,6 +149,9 @@ class Unpack(wiring.Component):
         width = self.parameters.layout.beat_width
         m.submodules.checksum = self._checksum = Checksum(width=width)
         self._declare()
+        layer, layout = self._layer, self.parameters.layout
+        m.d.sync += self._spare_rows.eq(layer.blocks * layout.lanes - layer.rows)
+        m.d.sync += self._spare_columns.eq(layer.tiles * layout.tile_columns - layer.columns)
 
         m.d.comb += [
             self._take.eq(self.i.valid & self.i.ready),
@@ -158,6 +162,9 @@ class Unpack(wiring.Component):
             self.program.eq(self._program),
             self.program.row_bank.eq(self.row_bank),
         ]
+        # Found some cycles later, so that a wrong checksum of the header comes first.
+        with m.If(delay(m, self.start, 1, name="started", control=True)):
+            self._check_tokens(m)
         with m.If(self.error == Error.NONE):
             m.d.comb += self.busy.eq(1)
             with m.FSM():
@@ -188,6 +195,10 @@ class Unpack(wiring.Component):
         self._found = Signal(Error)
         self._unfit = Signal(Error)  # what is wrong with the vectors of the layer at hand
         self._layer = Signal(data.StructLayout(LAYER_HEADER))
+        spare_rows = self._layer.blocks * layout.lanes - self._layer.rows
+        self._spare_rows = Signal.like(spare_rows, reset_less=True)
+        spare_columns = self._layer.tiles * layout.tile_columns - self._layer.columns
+        self._spare_columns = Signal.like(spare_columns, reset_less=True)
         self._program = Signal(program_layout(self.parameters), reset_less=True)
         self._span = Signal(data.StructLayout(SPAN_HEADER))
         parts = max(
@@ -210,23 +221,17 @@ class Unpack(wiring.Component):
 
     def _header_states(self, m: Module) -> None:
         layout, header = self.parameters.layout, self._layer
+        spare_rows, spare_columns = self._spare_rows, self._spare_columns
         with m.State("LAYER"):
             m.d.comb += self.i.ready.eq(1)
             m.d.comb += self.busy.eq(self._part != 0)
             with m.If(self._collect(m, header)):
-                m.next = "LAYER_CHECK"
-        with m.State("LAYER_CHECK"):
-            spare_rows = header.blocks * layout.lanes - header.rows
-            spare_columns = header.tiles * layout.tile_columns - header.columns
-            with m.If(
-                (header.magic != LAYER_MAGIC)
-                | (header.version != STREAM_VERSION)
-                | (header.flags != 0)
-            ):
-                m.d.comb += self._found.eq(Error.VERSION)
-            with m.Elif(header.layout != layout.fingerprint):
-                m.d.comb += self._found.eq(Error.FORMAT)
-            with m.Elif(
+                m.next = "LAYER_SPARE"
+        wrong_size = Signal()
+        with m.State("LAYER_SPARE"):
+            m.next = "LAYER_SIZE"
+        with m.State("LAYER_SIZE"):
+            m.d.sync += wrong_size.eq(
                 (header.rows == 0)
                 | (header.rows > layout.max_rows)
                 | (header.columns == 0)
@@ -235,7 +240,18 @@ class Unpack(wiring.Component):
                 | ~_within(spare_rows, layout.lanes)
                 | ~_within(spare_columns, layout.tile_columns)
                 | ~Cat(header.segment_slices == count for count in layout.segment_choices).any()
+            )
+            m.next = "LAYER_CHECK"
+        with m.State("LAYER_CHECK"):
+            with m.If(
+                (header.magic != LAYER_MAGIC)
+                | (header.version != STREAM_VERSION)
+                | (header.flags != 0)
             ):
+                m.d.comb += self._found.eq(Error.VERSION)
+            with m.Elif(header.layout != layout.fingerprint):
+                m.d.comb += self._found.eq(Error.FORMAT)
+            with m.Elif(wrong_size):
                 m.d.comb += self._found.eq(Error.SIZE)
             one_span = header.span_tiles >= header.tiles
             unused = spare_columns[: (layout.tile_columns - 1).bit_length()] // layout.width
@@ -297,7 +313,7 @@ class Unpack(wiring.Component):
         span = self._span
         with m.State("TOKENS"):
             with m.If(self.filled.bit_select(self._bank, 1)):
-                self._check_tokens(m)
+                m.d.sync += self.layer_tokens.eq(self.kept_tokens[self._bank])
                 m.d.comb += self.start.eq(1)
                 m.d.sync += self._index.eq(0)
                 m.next = "SPAN"
@@ -354,15 +370,13 @@ class Unpack(wiring.Component):
 
     def _check_tokens(self, m: Module) -> None:
         """Hold the layer against its activations."""
-        tokens = self.kept_tokens[self._bank]
-        m.d.sync += self.layer_tokens.eq(tokens)
+        tokens = self.layer_tokens
         act_lanes = self.parameters.act_lanes
         wrong = []
         for index in range(self.parameters.tokens):
             spare = tokens[index].beats * act_lanes - self._layer.columns
             excess = tokens[index].used + spare > act_lanes
             wrong.append(~_within(spare, act_lanes) | excess)
-        # Found a cycle later, so that a wrong checksum of the header comes first.
         with m.If(Cat(wrong).any()):
             m.d.sync += self._unfit.eq(Error.LENGTH)
         if self.parameters.numerics.output == "int":

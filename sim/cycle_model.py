@@ -27,6 +27,8 @@ class EngineTiming:
         Between group sums of a lane.
     release, add : int
         From a step to when its activations, and its row, are done with.
+    banks : int
+        Tiles whose activations are kept.
     tokens : int
         Vectors of a pass.
     act_lanes : int
@@ -35,6 +37,8 @@ class EngineTiming:
         From reading activations to their integers.
     write_cycles : int
         To write a slice for the lanes.
+    token_latency : int
+        From the last beat of a vector to when it is described.
     output_latency : int
         From row sums to numbers.
     """
@@ -44,10 +48,12 @@ class EngineTiming:
     multiply_interval: int
     release: int
     add: int
+    banks: int
     tokens: int
     act_lanes: int
     store_latency: int
     write_cycles: int
+    token_latency: int
     output_latency: int
 
 
@@ -100,12 +106,12 @@ def predict_cycles(
         if before and state[1] == before[1]:
             return drain_ends + (begin - before[0]) * left + timing.output_latency + 1
         before = state
-        # The stores take two passes' vectors; one is known two cycles after its last beat.
+        # The stores take two passes' vectors.
         for _ in range(timing.tokens):
             received = max(received, released[0]) + act_beats
-        builder.begin_pass(ready=received + 2)
-        # Header, a cycle to check it, codebooks, row scales, checksum; then the wait for a tile.
-        checked = max(begin + layout.layer_header_beats, drained[0] + 1)
+        builder.begin_pass(ready=received + timing.token_latency)
+        # Header, three cycles to check it, codebooks, row scales, checksum; then wait for a tile.
+        checked = max(begin + layout.layer_header_beats + 2, drained[0] + 1)
         start = max(checked + row_beats + 2, builder.filled[0])
         done = words.run(start, builder)
         released = [released[1], builder.filled[-1] - 1]
@@ -122,7 +128,7 @@ def predict_cycles(
 
 
 class _Builder:
-    """Writes tiles for the lanes: one while the lanes use the other.
+    """Writes tiles for the lanes: with two banks, one while the lanes use the other.
 
     ``filled`` has for each tile of the pass at hand, as far as it is known, when the lanes see it.
     """
@@ -136,7 +142,7 @@ class _Builder:
             for first in range(0, slices, layout.tile_slices)
         ]
         self._next = 0  # when the next tile can be begun
-        self._freed = [0, 0]  # when the banks of the next two tiles are free
+        self._freed = [0] * timing.banks  # when those of the next tiles are free
         self.filled: list[int] = []
 
     @property
@@ -260,8 +266,8 @@ class _Lane:
 
     @property
     def idle(self) -> int:
-        """When nothing is under way any more."""
-        return max(self.taken[-1], self._last_step + self._timing.add) + 1
+        """When it is known that nothing is under way any more."""
+        return max(self.taken[-1], self._last_step + self._timing.add) + 2
 
     def take(self, pushed: list[int], filled: list[int]) -> None:
         """Take the words that are there, as far as it is known when their tiles are."""

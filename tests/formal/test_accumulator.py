@@ -5,11 +5,11 @@ import pytest
 from amaranth import Const, Mux, Signal, signed
 
 from lutra.hdl import EngineParameters
-from lutra.hdl.accumulator import RowAccumulator
+from lutra.hdl.accumulator import RowAccumulator, prepare_cycles
 from lutra.hdl.multiply import DspMultiply
 
-# Formats whose group sums come in every cycle, and in every second.
-INTERVALS = ("bcq1", "int2")
+# Formats whose group sums come in every cycle, in every second and in every third.
+INTERVALS = ("bcq1", "int2", "int3")
 
 
 def accumulator(formal, name):
@@ -22,7 +22,7 @@ def accumulator(formal, name):
     dut = bench.add(
         RowAccumulator(parameters=parameters),
         prepare_row=prepare,
-        row=bench.past(prepare),
+        row=bench.past(prepare, prepare_cycles(parameters)),
         drain=Const(1),
         drain_row=marked,
     )

@@ -257,8 +257,8 @@ class LaneBench:
         kind = "registered_signed_sum" if core.is_half else "registered_sum"
         right = getattr(lookup_module, kind)
 
-        def watched(m, *operands, name):
-            result = right(m, *operands, name=name)
+        def watched(m, *operands, levels, name):
+            result = right(m, *operands, levels=levels, name=name)
             *signs, terms = operands
             if signs:
                 terms = [Mux(s, -term, term) for s, term in zip(*signs, terms, strict=True)]

@@ -74,6 +74,7 @@ def random_config(seed):
         multiply=draw.choice(["serial", "dsp"]),
         act_lanes=draw.choice([1, 2]),
         slices_ahead=draw.choice([1, 2, 4]),
+        adder_levels=draw.randint(1, 3),
     )
     return EngineConfig(name="mixture", parameters=parameters)
 

@@ -5,14 +5,14 @@ import random
 
 import pytest
 
-from lutra.hdl.accumulator import RowAccumulator
+from lutra.hdl.accumulator import RowAccumulator, prepare_cycles
 
 
 def _wrapped(number, width):
     return (number + (1 << width - 1) & (1 << width) - 1) - (1 << width - 1)
 
 
-@pytest.mark.parametrize("name", ["int2", "bcq1"])
+@pytest.mark.parametrize("name", ["int2", "int3", "bcq1"])
 @pytest.mark.parametrize("tokens", [1, 2, 4])
 @pytest.mark.parametrize("rows", [1, 2, 8])
 @pytest.mark.parametrize("chance", [1.0, 0.6])
@@ -20,7 +20,8 @@ def test_random_additions(hdl, rows, chance, tokens, name):
     """Few rows, so that neighbouring additions often meet; sums wrap as two's complement does."""
     parameters = hdl.parameters((name,), max_rows=16, tokens=tokens, scale_width=1)
     interval = parameters.sum_interval
-    assert interval == (2 if name == "int2" else 1)
+    ahead = prepare_cycles(parameters)
+    assert (interval, ahead) == {"int2": (2, 1), "int3": (3, 2), "bcq1": (1, 1)}[name]
     dut = RowAccumulator(parameters=parameters)
     width = parameters.sum_width
     rng = random.Random(rows)
@@ -28,7 +29,7 @@ def test_random_additions(hdl, rows, chance, tokens, name):
     steps = [
         (
             rng.randrange(rows),
-            index > 0 and index % interval == 0 and rng.random() < chance,
+            index > 1 and index % interval == 0 and rng.random() < chance,
             rng.random() < 0.1,
             [rng.randrange(-(1 << width - 1), 1 << width - 1) for _ in range(tokens)],
         )
@@ -42,7 +43,7 @@ def test_random_additions(hdl, rows, chance, tokens, name):
         read = None
         for index, (row, add, clear, values) in enumerate(steps):
             following = steps[min(index + 1, len(steps) - 1)]
-            ctx.set(dut.prepare_row, following[0])
+            ctx.set(dut.prepare_row, steps[min(index + ahead, len(steps) - 1)][0])
             ctx.set(dut.clear, following[2])
             ctx.set(dut.row, row)
             ctx.set(dut.add, add)

@@ -8,7 +8,7 @@ import pytest
 from amaranth import Value
 
 from lutra.formats import Numerics
-from lutra.hdl.activation_store import ActivationStore, activation_layout
+from lutra.hdl.activation_store import ActivationStore, activation_layout, token_latency
 from lutra.sim import adversarial_tokens, align, nonfinite_tokens
 from lutra.sim.handshake import Source, StallPattern
 
@@ -133,10 +133,12 @@ def test_two_tokens_fit_and_no_third(hdl):
     hdl.simulate(dut, bench)
 
 
-def test_token_is_known_two_cycles_after_its_last_beat(hdl):
-    parameters = hdl.parameters(("int4",), NUMERICS[1], max_columns=16)
+@pytest.mark.parametrize(("numerics", "latency"), [(NUMERICS[0], 2), (NUMERICS[1], 4)])
+def test_token_is_known_some_cycles_after_its_last_beat(hdl, numerics, latency):
+    parameters = hdl.parameters(("int4",), numerics, max_columns=16)
+    assert token_latency(parameters) == latency
     dut = ActivationStore(parameters=parameters)
-    token = np.linspace(-1, 1, 16).astype(np.float16)
+    token = np.linspace(-1, 1, 16).astype(numerics.activation)
 
     async def bench(ctx):
         io = Bench(ctx, dut, _payloads(hdl, parameters, token))
@@ -145,8 +147,9 @@ def test_token_is_known_two_cycles_after_its_last_beat(hdl):
             await io.cycle()
             assert ctx.get(dut.occupied)
         assert io.source.finished
-        assert not ctx.get(dut.ready)
-        await io.cycle()
+        for _ in range(latency - 1):
+            assert not ctx.get(dut.ready)
+            await io.cycle()
         assert ctx.get(dut.ready)
 
     hdl.simulate(dut, bench)

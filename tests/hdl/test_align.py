@@ -37,6 +37,8 @@ def _check(hdl, numerics, tokens):
     async def bench(ctx):
         for token, bits in enumerate(unsigned.tolist()):
             ctx.set(shared.peak, int(magnitudes[token].max()))
+            for _ in range(SharedExponent.LATENCY):
+                await ctx.tick()
             assert ctx.get(shared.nonfinite) == golden.nonfinite[token]
             if golden.nonfinite[token]:
                 continue

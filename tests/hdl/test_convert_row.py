@@ -62,7 +62,7 @@ def _sums(width, rng):
 
 def _check(hdl, component, output, vectors):
     """Give one vector a cycle: (sum, exponent, bits of the row scale, nonfinite)."""
-    latency = ConvertRow.LATENCY
+    latency = component.latency
     sums, exponents, scales, nonfinite = (np.array(column) for column in zip(*vectors, strict=True))
     expected = [
         int(
@@ -187,7 +187,7 @@ def test_row_scale_that_is_not_finite(hdl, output):
             for total in (0, 1, -5):
                 ctx.set(component.sum, total)
                 ctx.set(component.row_scale, scale)
-                for _ in range(ConvertRow.LATENCY):
+                for _ in range(component.latency):
                     await ctx.tick()
                 assert ctx.get(component.number) == FLOATS[output].quiet_nan
 

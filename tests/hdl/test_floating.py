@@ -4,14 +4,23 @@
 import pytest
 from amaranth import Module, Signal
 
-from lutra.hdl.floating import normalize, round_half_even, shift_right_sticky
+from lutra.hdl.floating import (
+    normalize,
+    normalize_cycles,
+    round_half_even,
+    shift_right_sticky,
+)
 
 
+@pytest.mark.parametrize("levels", [None, 1, 2, 3])
 @pytest.mark.parametrize("width", range(1, 10))
-def test_normalize(hdl, width):
+def test_normalize(hdl, width, levels):
     m = Module()
     i = Signal(width)
-    shifted, count = normalize(m, i, name="normal")
+    shifted, count = normalize(m, i, name="normal", levels=levels)
+    m.d.sync += Signal(name="clocked").eq(1)
+    cycles = 0 if levels is None else normalize_cycles(width, levels=levels)
+    assert cycles == (0 if levels is None else max(0, -(-(width - 1).bit_length() // levels) - 1))
     o, places = Signal(width), Signal(8)
     m.d.comb += [o.eq(shifted), places.eq(count)]
     steps = (width - 1).bit_length()
@@ -19,6 +28,8 @@ def test_normalize(hdl, width):
     async def bench(ctx):
         for value in range(1 << width):
             ctx.set(i, value)
+            for _ in range(cycles):
+                await ctx.tick()
             if value:
                 expected = width - value.bit_length()
                 assert ctx.get(places) == expected
@@ -27,7 +38,7 @@ def test_normalize(hdl, width):
                 assert ctx.get(places) == (1 << steps) - 1
                 assert ctx.get(o) == 0
 
-    hdl.simulate(m, bench, clocked=False)
+    hdl.simulate(m, bench)
 
 
 @pytest.mark.parametrize("places_width", [1, 2, 3, 4])
@@ -44,10 +55,11 @@ def test_shift_right_sticky(hdl, width, places_width):
             for count in range(1 << places_width):
                 ctx.set(i, value)
                 ctx.set(places, count)
+                await ctx.tick()
                 assert ctx.get(o) == value >> count
                 assert ctx.get(lost) == (value & (1 << count) - 1 != 0), (value, count)
 
-    hdl.simulate(m, bench, clocked=False)
+    hdl.simulate(m, bench)
 
 
 @pytest.mark.parametrize("width", [1, 2, 4])

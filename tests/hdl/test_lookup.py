@@ -13,21 +13,22 @@ from lutra.hdl.lookup import Lookup, entries_layout, entry_offset, lut_options
 INT8 = Numerics(activation="int8", act_width=8)
 
 
+@pytest.mark.parametrize("banks", [1, 2])
 @pytest.mark.parametrize("tile_slices", [1, 2, 3])
 @pytest.mark.parametrize(
     ("table", "mu"), [("full", 1), ("full", 3), ("half", 2), ("half", 5), ("block", 3)]
 )
-def test_a_new_sum_every_cycle(hdl, table, mu, tile_slices):
+def test_a_new_sum_every_cycle(hdl, table, mu, tile_slices, banks):
     """Random entries, so that every address and every sign is told from the others."""
     parameters = hdl.parameters(
-        ("int4",), INT8, table=table, mu=mu, tile_slices=tile_slices, group_sizes=(8,)
+        ("int4",), INT8, table=table, mu=mu, banks=banks, tile_slices=tile_slices, group_sizes=(8,)
     )
     dut = Lookup(parameters=parameters)
     tables, entries = -(-8 // mu), 1 << (mu - 1 if table == "half" else mu)
     rng = random.Random(mu)
     # Sums of a whole slice fit; a table of which less is used has smaller entries.
     peak, offset = mu * 128 * 8 // (tables * mu), entry_offset(parameters)
-    slices = [bank << len(dut.slice) - 1 | s for bank in range(2) for s in range(tile_slices)]
+    slices = [bank << len(dut.slice) - 1 | s for bank in range(banks) for s in range(tile_slices)]
     contents = {
         (index, entry): [rng.randint(-peak, peak - 1) for _ in range(tables)]
         for index in slices
@@ -57,7 +58,8 @@ def test_a_new_sum_every_cycle(hdl, table, mu, tile_slices):
         wanted = [(rng.choice(slices), rng.getrandbits(8)) for _ in range(60)]
         for position in range(len(wanted) + dut.latency):
             index, key = wanted[min(position, len(wanted) - 1)]
-            ctx.set(dut.slice, index)
+            other = rng.randrange(2) << len(dut.slice) - 1 if banks == 1 else 0
+            ctx.set(dut.slice, index | other)
             ctx.set(dut.key, key)
             if position >= dut.latency:
                 asked = wanted[position - dut.latency]
@@ -68,10 +70,23 @@ def test_a_new_sum_every_cycle(hdl, table, mu, tile_slices):
 
 
 @pytest.mark.parametrize(
-    ("width", "mu", "latency"), [(8, 8, 1), (8, 4, 2), (8, 2, 2), (8, 1, 3), (16, 1, 3), (24, 4, 3)]
+    ("width", "mu", "levels", "latency"),
+    [
+        (8, 8, 2, 1),
+        (8, 4, 2, 2),
+        (8, 2, 2, 2),
+        (8, 2, 1, 3),
+        (8, 1, 2, 3),
+        (8, 1, 1, 4),
+        (8, 1, 3, 2),
+        (16, 1, 2, 3),
+        (24, 4, 2, 3),
+    ],
 )
-def test_latency(hdl, width, mu, latency):
-    parameters = hdl.parameters(("int4",), INT8, width=width, mu=mu, group_sizes=(width,))
+def test_latency(hdl, width, mu, levels, latency):
+    parameters = hdl.parameters(
+        ("int4",), INT8, width=width, mu=mu, adder_levels=levels, group_sizes=(width,)
+    )
     assert Lookup(parameters=parameters).latency == latency
 
 

@@ -42,25 +42,38 @@ def test_delay_of_a_structure_is_its_bits():
 
 
 @pytest.mark.parametrize(
-    ("count", "latency"),
-    [(1, 0), (2, 1), (3, 1), (4, 1), (5, 2), (8, 2), (9, 2), (16, 2), (17, 3), (64, 3), (65, 4)],
+    ("count", "latencies"),
+    [
+        (1, (0, 0, 0)),
+        (2, (1, 1, 1)),
+        (3, (2, 1, 1)),
+        (4, (2, 1, 1)),
+        (5, (3, 2, 1)),
+        (8, (3, 2, 1)),
+        (9, (4, 2, 2)),
+        (16, (4, 2, 2)),
+        (17, (5, 3, 2)),
+        (64, (6, 3, 2)),
+        (65, (7, 4, 3)),
+    ],
 )
-def test_sum_latency(count, latency):
-    assert sum_latency(count) == latency
+def test_sum_latency(count, latencies):
+    assert tuple(sum_latency(count, levels=levels) for levels in (1, 2, 3)) == latencies
 
 
+@pytest.mark.parametrize("levels", [1, 2, 3])
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 8, 9, 16, 17])
-def test_registered_sum(hdl, count):
+def test_registered_sum(hdl, count, levels):
     """Exact for extremes of one sign, a new sum every cycle."""
     m = Module()
     terms = [Signal(signed(5), name=f"term_{index}") for index in range(count)]
     o = Signal(signed(16))
-    m.d.comb += o.eq(registered_sum(m, terms, name="sum"))
+    m.d.comb += o.eq(registered_sum(m, terms, levels=levels, name="sum"))
     m.d.sync += Signal(name="clocked").eq(1)
     rng = random.Random(count)
     batches = [[-16] * count, [15] * count]
     batches += [[rng.randrange(-16, 16) for _ in range(count)] for _ in range(20)]
-    latency = sum_latency(count)
+    latency = sum_latency(count, levels=levels)
 
     async def bench(ctx):
         for index in range(len(batches) + latency):
@@ -73,14 +86,15 @@ def test_registered_sum(hdl, count):
     hdl.simulate(m, bench)
 
 
+@pytest.mark.parametrize("levels", [1, 2, 3])
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 8, 9, 16, 17])
-def test_registered_signed_sum(hdl, count):
+def test_registered_signed_sum(hdl, count, levels):
     """Exact whatever the signs, a new sum every cycle, as soon as without signs."""
     m = Module()
     terms = [Signal(signed(5), name=f"term_{index}") for index in range(count)]
     signs = [Signal(name=f"sign_{index}") for index in range(count)]
     o = Signal(signed(16))
-    m.d.comb += o.eq(registered_signed_sum(m, signs, terms, name="sum"))
+    m.d.comb += o.eq(registered_signed_sum(m, signs, terms, levels=levels, name="sum"))
     m.d.sync += Signal(name="clocked").eq(1)
     rng = random.Random(count)
     batches = [([-16] * count, [sign] * count) for sign in (0, 1)]
@@ -89,7 +103,7 @@ def test_registered_signed_sum(hdl, count):
         ([rng.randrange(-16, 16) for _ in range(count)], [rng.getrandbits(1) for _ in range(count)])
         for _ in range(20)
     ]
-    latency = sum_latency(count)
+    latency = sum_latency(count, levels=levels)
 
     async def bench(ctx):
         for index in range(len(batches) + latency):
@@ -112,4 +126,4 @@ def test_wrong_signs_are_found(hdl, monkeypatch):
         pipeline, "_add_signed", lambda first, second: (first[0] + second[0], first[1])
     )
     with pytest.raises(AssertionError):
-        test_registered_signed_sum(hdl, 2)
+        test_registered_signed_sum(hdl, 2, 1)

@@ -14,10 +14,12 @@ TIMING = EngineTiming(
     multiply_interval=1,
     release=3,
     add=6,
+    banks=2,
     tokens=1,
     act_lanes=4,
     store_latency=1,
     write_cycles=20,
+    token_latency=2,
     output_latency=8,
 )
 
@@ -41,7 +43,7 @@ def test_one_slice_by_hand():
     # A word is taken a cycle after it is there; the slice's turn comes in the cycle after its last.
     taken = first_word + 1 + 5 + 1 + 4 - 1
     last_step = taken + 1 + 4
-    idle = last_step + TIMING.add + 1
+    idle = last_step + TIMING.add + 2
     # One cycle to begin, a beat a row, the conversion.
     assert predict_cycles(packed, layout, TIMING) == idle + 1 + 4 + TIMING.output_latency + 1
 
@@ -58,7 +60,13 @@ def test_later_passes_overlap():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("write_cycles", 200), ("add", 60), ("store_latency", 30), ("output_latency", 90)],
+    [
+        ("write_cycles", 200),
+        ("add", 60),
+        ("store_latency", 30),
+        ("token_latency", 40),
+        ("output_latency", 90),
+    ],
 )
 def test_what_is_slower_takes_longer(name, value):
     packed, layout = layer()
