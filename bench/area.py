@@ -3,24 +3,39 @@
 Every engine at every activation width on every device: cells as Yosys maps them, one tool and one
 set of options for all. ``--place`` adds the frequency that nextpnr reaches, which takes long.
 ``--inner`` shows the inner product alone: tables, look-up and adders of one lane.
+``--ladder`` places one lane's arithmetic, codes in and sums out, and shows multiply-accumulates a
+second for a thousand cells.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 from typing import Any
 
+from amaranth import Module, Signal, signed
 from amaranth.back import verilog
+from amaranth.lib import wiring
+from amaranth.lib.wiring import Out
 
 from lutra.gen import EngineConfig
 from lutra.gen.console import number, print_json, print_table, progress_bar
-from lutra.gen.synth import TARGETS, EngineSynthesis, synthesise, synthesise_engine
+from lutra.gen.synth import (
+    TARGETS,
+    EngineSynthesis,
+    place_and_route,
+    synthesise,
+    synthesise_engine,
+)
 from lutra.gen.synth.engine import weight_bits_per_cycle
+from lutra.hdl import EngineParameters
+from lutra.hdl.cores import core_for
 from lutra.hdl.lookup import Lookup
 
 # What is best for each on the devices below. A part of a `mac` or `term` engine's slice a cycle is
 # as many weights as the tables take bits, so that all take equally many 4-bit weights a cycle.
 ENGINES: dict[str, dict[str, Any]] = {
     "lut, full tables": {"engine": "lut", "core": {"mu": 4, "table": "full"}},
+    "lut, full tables once": {"engine": "lut", "core": {"mu": 4, "table": "full", "banks": 1}},
     "lut, half tables": {"engine": "lut", "core": {"mu": 4, "table": "half"}},
     "lut, block RAM": {"engine": "lut", "core": {"mu": 9, "table": "block"}},
     "term": {"engine": "term", "core": {"fold": 2}},
@@ -29,10 +44,21 @@ ENGINES: dict[str, dict[str, Any]] = {
 }
 DEVICES = ("xc7", "ecp5-85k")
 ACT_WIDTHS = (8, 12, 16)
+FORMATS = ("int4", "bitmod4")
+LADDER = ("int4", "int2", "ternary")
+SEEDS = (1, 2, 3)
 
 
-def configuration(engine: str, *, lanes: int, width: int, act_width: int) -> EngineConfig:
-    """Return an engine of the table: int4 and bitmod4, a scale for 128 weights, float32 out."""
+def configuration(
+    engine: str,
+    *,
+    lanes: int,
+    width: int,
+    act_width: int,
+    adder_levels: int = 1,
+    formats: Sequence[str] = FORMATS,
+) -> EngineConfig:
+    """Return an engine of the table: a scale for each slice's weights, float32 out."""
     chosen = ENGINES[engine]
     return EngineConfig.from_dict({
         "name": "engine",
@@ -41,7 +67,7 @@ def configuration(engine: str, *, lanes: int, width: int, act_width: int) -> Eng
             "lanes": lanes,
             "width": width,
             "tile_slices": 1,
-            "formats": ["int4", "bitmod4"],
+            "formats": list(formats),
             "group_sizes": [width],
             # Planes are what tables look up; the others turn codes into values.
             "numbering": "planes" if chosen["engine"] == "lut" else "values",
@@ -51,7 +77,7 @@ def configuration(engine: str, *, lanes: int, width: int, act_width: int) -> Eng
             "act_width": act_width,
             "output": "float32",
         },
-        "datapath": {"act_lanes": 16, "slices_ahead": 1},
+        "datapath": {"act_lanes": 16, "slices_ahead": 1, "adder_levels": adder_levels},
         "core": chosen["core"],
     })
 
@@ -88,10 +114,14 @@ def measure_engines(arguments: argparse.Namespace, progress) -> list[dict[str, A
             baseline = None
             for name in names:
                 config = configuration(
-                    name, lanes=arguments.lanes, width=arguments.width, act_width=act_width
+                    name,
+                    lanes=arguments.lanes,
+                    width=arguments.width,
+                    act_width=act_width,
+                    adder_levels=arguments.adder_levels,
                 )
                 progress(f"{name} of {act_width} bits on {device}", len(rows) / runs)
-                seeds = (1, 2, 3) if arguments.place and TARGETS[device].places else ()
+                seeds = SEEDS if arguments.place and TARGETS[device].places else ()
                 try:
                     result = synthesise_engine(config, TARGETS[device], seeds=seeds)
                 except ValueError as error:  # too large to be placed: its cells count all the same
@@ -111,7 +141,13 @@ def measure_inner_products(arguments: argparse.Namespace, progress) -> list[dict
             if ENGINES[name]["engine"] != "lut":
                 continue
             progress(f"inner product of {name} on {device}", 0.0)
-            config = configuration(name, lanes=8, width=arguments.width, act_width=8)
+            config = configuration(
+                name,
+                lanes=8,
+                width=arguments.width,
+                act_width=8,
+                adder_levels=arguments.adder_levels,
+            )
             text = verilog.convert(
                 Lookup(parameters=config.parameters), name="lookup", emit_src=False
             )
@@ -128,6 +164,76 @@ def measure_inner_products(arguments: argparse.Namespace, progress) -> list[dict
     return rows
 
 
+class Arithmetic(wiring.Component):
+    """A lane's core, and one accumulator for a token: no stream, no scales, no rows."""
+
+    def __init__(self, parameters: EngineParameters) -> None:
+        self.core = core_for(parameters)
+        inputs = {
+            name: member for name, member in self.core.signature.members.items() if name != "sums"
+        }
+        super().__init__(inputs | {"total": Out(signed(24))})
+
+    def elaborate(self, platform: object) -> Module:
+        """Return the logic."""
+        m = Module()
+        m.submodules.core = core = self.core
+        total = Signal(signed(24), reset_less=True)
+        for name in self.signature.members:
+            if name != "total":
+                m.d.comb += getattr(core, name).eq(getattr(self, name))
+        m.d.sync += total.eq(total + core.sums[0])
+        m.d.comb += self.total.eq(total)
+        return m
+
+
+def measure_ladder(arguments: argparse.Namespace, progress) -> list[dict[str, Any]]:
+    """Place and route one lane's arithmetic for one format at a time."""
+    rows = []
+    for device in (name for name in arguments.devices if TARGETS[name].places):
+        for item in LADDER:
+            for name in arguments.engines:
+                progress(f"{item} by {name} on {device}", 0.0)
+                row = ladder_row(item, name, device, arguments)
+                print(row, file=sys.stderr)
+                rows.append(row)
+    return rows
+
+
+def ladder_row(item: str, name: str, device: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Place and route one lane's arithmetic."""
+    config = configuration(
+        name,
+        lanes=8,
+        width=arguments.width,
+        act_width=8,
+        adder_levels=arguments.adder_levels,
+        formats=[item],
+    )
+    layout = config.parameters.layout
+    if config.engine == "mac":  # no more multipliers than its stream keeps busy
+        config = config.replace({"core.fold": str(layout.members[0].code_width)})
+    # As many weights a cycle as the lane's stream brings, whatever the engine.
+    weights = layout.width / config.parameters.slice_cycles(layout.members[0])
+    text = verilog.convert(Arithmetic(config.parameters), name="arithmetic", emit_src=False)
+    netlist = synthesise(text, "arithmetic", TARGETS[device], dsp="DSP" in name)
+    placed = [
+        place_and_route(netlist, TARGETS[device], seed=seed, frequency_mhz=200.0) for seed in SEEDS
+    ]
+    cells = placed[0].utilisation["TRELLIS_COMB"][0]
+    fmax = min(placement.fmax_mhz for placement in placed)
+    return {
+        "format": item,
+        "engine": name,
+        "device": device,
+        "weights_per_cycle": weights,
+        "cells": cells,
+        "brams": netlist.cells.brams,
+        "fmax_mhz": fmax,
+        "giga_macs_per_s_per_1000_cells": round(weights * fmax / cells, 2),
+    }
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -138,10 +244,16 @@ def main() -> None:
     parser.add_argument("--act-widths", nargs="+", type=int, default=list(ACT_WIDTHS))
     parser.add_argument("--place", action="store_true", help="also place and route, three seeds")
     parser.add_argument("--inner", action="store_true", help="inner products alone")
+    parser.add_argument("--ladder", action="store_true", help="one lane's arithmetic, placed")
+    parser.add_argument(
+        "--adder-levels", type=int, default=1, help="levels of adders between registers"
+    )
     parser.add_argument("--json", action="store_true", help="as JSON")
     arguments = parser.parse_args()
     with progress_bar() as progress:
         measure = measure_inner_products if arguments.inner else measure_engines
+        if arguments.ladder:
+            measure = measure_ladder
         rows = measure(arguments, progress)
     if arguments.json:
         print_json(rows)
@@ -150,6 +262,8 @@ def main() -> None:
     title = f"{arguments.lanes} lanes x {arguments.width}, {weights} 4-bit weights a cycle"
     if arguments.inner:
         title = f"One lane of {arguments.width} weight bits a cycle, 8-bit activations"
+    if arguments.ladder:
+        title = f"One lane of {arguments.width} weight bits a cycle, 8-bit activations, placed"
     print_table(title, tuple(rows[0]), [tuple(map(_shown, row.values())) for row in rows])
 
 
