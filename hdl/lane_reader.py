@@ -156,6 +156,7 @@ class LaneReader(wiring.Component):
                         self._last_block.eq(program.block == 0),
                         self._last_tile.eq(program.tile == 0),
                         self._last_of_span.eq((program.tile == 0) | (program.span_tile == 0)),
+                        self._tile_last.eq(self._last_slice(program.tile == 0)),
                     ]
                     m.next = "FIRST_BATCH"
             with m.State("FIRST_BATCH"):
@@ -210,6 +211,7 @@ class LaneReader(wiring.Component):
         self._last_block = Signal()  # the block at hand is the tile's last
         self._last_tile = Signal()  # the tile at hand is the layer's last
         self._last_of_span = Signal()  # ... the span's
+        self._tile_last = Signal.like(self.program.tile_slice)  # number of its last slice
         self._described = Signal(slice_layout(self.parameters))  # the slice that completes
 
     # -- headers -----------------------------------------------------------------------------------
@@ -267,6 +269,10 @@ class LaneReader(wiring.Component):
                 for index, slots in enumerate(layout.header_slots):
                     with m.Case(index):
                         m.d.comb += self._next_slots.eq(slots)
+
+    def _last_slice(self, last_tile: Value) -> Value:
+        """Return the number of a tile's last slice."""
+        return Mux(last_tile, self.program.tile_slice, self.parameters.layout.tile_slices - 1)
 
     # -- codes -------------------------------------------------------------------------------------
 
@@ -329,11 +335,10 @@ class LaneReader(wiring.Component):
         tile_slice, segment_slice = Signal.like(program.tile_slice), Signal.like(program.tile_slice)
         bank, batch_begun, batch_done = Signal(), Signal(), Signal()
         last_block, last_tile, last_of_span = self._last_block, self._last_tile, self._last_of_span
-        tile_last = Signal.like(tile_slice)
+        tile_last = self._tile_last
         ends_record, ends_row, ends_tile, ends_layer = Signal(), Signal(), Signal(), Signal()
         last_of_batch, last_record = Signal(), Signal()
         m.d.comb += [
-            tile_last.eq(Mux(last_tile, program.tile_slice, layout.tile_slices - 1)),
             ends_row.eq(tile_slice == tile_last),
             ends_record.eq(ends_row | (segment_slice == program.segment_slice)),
             ends_tile.eq(ends_row & last_block),
@@ -390,6 +395,7 @@ class LaneReader(wiring.Component):
                 m.d.sync += [
                     tile.eq(next_tile),
                     last_tile.eq(is_last),
+                    tile_last.eq(self._last_slice(is_last)),
                     span_tile.eq(next_of_span),
                     last_of_span.eq(is_last | (next_of_span == program.span_tile)),
                     bank.eq(~bank),

@@ -9,7 +9,7 @@ from .memory_attributes import BLOCK, NO_COLLISIONS
 from .parameters import EngineParameters, signed_width
 from .pipeline import registered_signed_sum, registered_sum, sum_latency
 
-__all__ = ["Lookup", "entries_layout", "entry_offset", "lut_options"]
+__all__ = ["Lookup", "entries_layout", "entry_offset", "lut_options", "read_cycles"]
 
 
 def lut_options(parameters: EngineParameters) -> LutOptions:
@@ -44,6 +44,11 @@ def entry_offset(parameters: EngineParameters) -> int:
     if lut_options(parameters).is_half:
         return 0
     return 1 << (Shape.cast(entries_layout(parameters).elem_shape).width - 1)
+
+
+def read_cycles(parameters: EngineParameters) -> int:
+    """Return the cycles from a key to the entries of its tables."""
+    return 2 if lut_options(parameters).table == "block" else 1
 
 
 class Lookup(wiring.Component):
@@ -104,7 +109,8 @@ class Lookup(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycles from key to sum."""
-        return 1 + sum_latency(self._entries.length, levels=self.parameters.adder_levels)
+        levels = self.parameters.adder_levels
+        return read_cycles(self.parameters) + sum_latency(self._entries.length, levels=levels)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -131,7 +137,7 @@ class Lookup(wiring.Component):
         return m
 
     def _read(self, m: Module, table: int, key: Value) -> Value:
-        """Return an entry, one cycle later."""
+        """Return an entry, ``read_cycles`` later."""
         address = Signal((self._options.entries - 1).bit_length(), name=f"key_{table}")
         entry = Signal(self._entries.elem_shape, name=f"entry_{table}", reset_less=True)
         in_blocks = self._options.table == "block"
@@ -152,7 +158,8 @@ class Lookup(wiring.Component):
         ]
         if in_blocks:
             read = store.read_port()
-            m.d.comb += [read.addr.eq(Cat(address, self.slice[:kept])), entry.eq(read.data)]
+            m.d.comb += read.addr.eq(Cat(address, self.slice[:kept]))
+            m.d.sync += entry.eq(read.data)  # block RAM alone takes most of a cycle
         else:
             read = store.read_port(domain="comb")
             m.d.comb += read.addr.eq(Cat(address, self.slice[:kept]))

@@ -4,7 +4,7 @@ from amaranth import Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory
 
 from .core import Core, activation_write_layout
-from .lookup import Lookup, entries_layout, lut_options
+from .lookup import Lookup, entries_layout, lut_options, read_cycles
 from .parameters import EngineParameters
 from .pipeline import delay, sum_latency
 from .plane_decoder import PlaneDecoder, plane_coefficients, plane_layout
@@ -26,7 +26,8 @@ class LutCore(Core):
 
     def __init__(self, *, parameters: EngineParameters) -> None:
         tables = entries_layout(parameters).length
-        self._tree = sum_latency(tables, levels=parameters.adder_levels)
+        tree = sum_latency(tables, levels=parameters.adder_levels)
+        self._look_up = read_cycles(parameters) + tree
         self._coefficients = plane_coefficients(parameters)
         self._slots = magnitude_slots(self._coefficients)
         write = activation_write_layout(parameters, entries_layout(parameters))
@@ -45,7 +46,7 @@ class LutCore(Core):
     @property
     def _inject(self) -> int:
         """Cycles from a step to when its slice's activation sum is needed."""
-        return 3 + self._tree
+        return 2 + self._look_up
 
     @property
     def _weigh_cycles(self) -> int:

@@ -163,8 +163,7 @@ class Unpack(wiring.Component):
             self.program.row_bank.eq(self.row_bank),
         ]
         # Found some cycles later, so that a wrong checksum of the header comes first.
-        with m.If(delay(m, self.start, 1, name="started", control=True)):
-            self._check_tokens(m)
+        self._check_tokens(m, delay(m, self.start, 2, name="started", control=True))
         with m.If(self.error == Error.NONE):
             m.d.comb += self.busy.eq(1)
             with m.FSM():
@@ -227,10 +226,16 @@ class Unpack(wiring.Component):
             m.d.comb += self.busy.eq(self._part != 0)
             with m.If(self._collect(m, header)):
                 m.next = "LAYER_SPARE"
-        wrong_size = Signal()
+        wrong_version, wrong_layout, wrong_size = Signal(), Signal(), Signal()
         with m.State("LAYER_SPARE"):
             m.next = "LAYER_SIZE"
         with m.State("LAYER_SIZE"):
+            m.d.sync += wrong_version.eq(
+                (header.magic != LAYER_MAGIC)
+                | (header.version != STREAM_VERSION)
+                | (header.flags != 0)
+            )
+            m.d.sync += wrong_layout.eq(header.layout != layout.fingerprint)
             m.d.sync += wrong_size.eq(
                 (header.rows == 0)
                 | (header.rows > layout.max_rows)
@@ -243,13 +248,9 @@ class Unpack(wiring.Component):
             )
             m.next = "LAYER_CHECK"
         with m.State("LAYER_CHECK"):
-            with m.If(
-                (header.magic != LAYER_MAGIC)
-                | (header.version != STREAM_VERSION)
-                | (header.flags != 0)
-            ):
+            with m.If(wrong_version):
                 m.d.comb += self._found.eq(Error.VERSION)
-            with m.Elif(header.layout != layout.fingerprint):
+            with m.Elif(wrong_layout):
                 m.d.comb += self._found.eq(Error.FORMAT)
             with m.Elif(wrong_size):
                 m.d.comb += self._found.eq(Error.SIZE)
@@ -320,11 +321,16 @@ class Unpack(wiring.Component):
         with m.State("SPAN"):
             m.d.comb += self.i.ready.eq(1)
             with m.If(self._collect(m, span)):
-                m.next = "SPAN_CHECK"
+                m.next = "SPAN_SIZE"
+        wrong_magic, wrong_span = Signal(), Signal()
+        with m.State("SPAN_SIZE"):
+            m.d.sync += wrong_magic.eq(span.magic != SPAN_MAGIC)
+            m.d.sync += wrong_span.eq((span.index != self._index) | (span.beats == 0))
+            m.next = "SPAN_CHECK"
         with m.State("SPAN_CHECK"):
-            with m.If(span.magic != SPAN_MAGIC):
+            with m.If(wrong_magic):
                 m.d.comb += self._found.eq(Error.VERSION)
-            with m.Elif((span.index != self._index) | (span.beats == 0)):
+            with m.Elif(wrong_span):
                 m.d.comb += self._found.eq(Error.SIZE)
             m.d.sync += self._beats.eq(span.beats)
             m.next = "WORDS"
@@ -368,20 +374,21 @@ class Unpack(wiring.Component):
         with m.If(waits & (cycles == WAITING_CYCLES - 1)):
             m.d.comb += self._found.eq(Error.LENGTH)
 
-    def _check_tokens(self, m: Module) -> None:
-        """Hold the layer against its activations."""
+    def _check_tokens(self, m: Module, now: Value) -> None:
+        """Hold the layer, which was known a cycle ago, against its activations."""
         tokens = self.layer_tokens
         act_lanes = self.parameters.act_lanes
         wrong = []
         for index in range(self.parameters.tokens):
             spare = tokens[index].beats * act_lanes - self._layer.columns
+            spare = delay(m, spare, 1, name=f"spare_activations_{index}").as_signed()
             excess = tokens[index].used + spare > act_lanes
             wrong.append(~_within(spare, act_lanes) | excess)
-        with m.If(Cat(wrong).any()):
+        with m.If(now & Cat(wrong).any()):
             m.d.sync += self._unfit.eq(Error.LENGTH)
         if self.parameters.numerics.output == "int":
             nonfinite = [tokens[index].nonfinite for index in range(self.parameters.tokens)]
-            with m.Elif(Cat(nonfinite).any()):
+            with m.Elif(now & Cat(nonfinite).any()):
                 m.d.sync += self._unfit.eq(Error.NONFINITE)
 
     # -- pieces ----------------------------------------------------------------------------------

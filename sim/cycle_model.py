@@ -175,7 +175,7 @@ class _Words:
 
     def __init__(self, packed: PackedLayer, layout: StreamLayout, timing: EngineTiming) -> None:
         self._ahead = layout.ahead
-        self._span_gap = layout.span_header_beats + 2
+        self._span_gap = layout.span_header_beats + 3
         streams = list(_lane_streams(packed, layout, timing))
         # Words of every span: as many as the lane with the most has.
         spans = [max(map(len, parts)) for parts in zip(*streams, strict=True)]

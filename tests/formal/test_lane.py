@@ -267,7 +267,10 @@ class LaneBench:
             return result
 
         monkeypatch.setattr(lookup_module, kind, watched)
-        self.found = [self._of_steps(one, 3, f"found_{table}") for table, one in enumerate(found)]
+        cycles = 2 + lookup_module.read_cycles(parameters)
+        self.found = [
+            self._of_steps(one, cycles, f"found_{table}") for table, one in enumerate(found)
+        ]
         self.totals = self._of_steps(total, self._core.hold_cycles, "found_all")
         write, count = self._write, self.slices
         if self._has_sums:

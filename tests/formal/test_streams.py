@@ -6,6 +6,7 @@ from amaranth import Array, Cat, Const, Mux, Signal, Value
 
 from lutra.formats import Numerics
 from lutra.hdl import Engine, activation_store, convert_output
+from lutra.hdl.activation_store import store_latency
 from lutra.hdl.convert_output import ConvertOutput
 from lutra.hdl.drain import Drain
 from lutra.hdl.lane_reader import LaneReader
@@ -83,7 +84,7 @@ def drained(formal, outputs=1):
     # Which part a lane of each set has, and which output each set has of a part.
     part_of = bench.some(outputs * layout.place["part"], name="part_of")
     output_of = bench.some(parts * layout.place["output"], name="output_of")
-    layers_in, layers_out = Signal(2, name="layers_in"), Signal(2, name="layers_out")
+    layers_in, layers_out = Signal(3, name="layers_in"), Signal(3, name="layers_out")
     bank, rows = layers_in[0], bench.free(4, name="rows")
     done = bench.free(1, name="done")
     drain, convert = Drain(parameters=parameters), ConvertOutput(parameters=parameters)
@@ -113,8 +114,8 @@ def drained(formal, outputs=1):
         m.d.sync += row.eq(drain.read_row)
     bench.assume(~done | (drain.free.bit_select(bank, 1) & (rows > 0) & (rows <= 8)))
 
-    # A third layer may begin while the last row of the first is still being converted.
-    sizes = Array(Signal(4, name=f"size_{index}") for index in range(4))
+    # More layers may begin while the last rows of the first are still being converted.
+    sizes = Array(Signal(4, name=f"size_{index}") for index in range(8))
     number = Signal(4, name="number")
     with m.If(done):
         m.d.sync += [layers_in.eq(layers_in + 1), sizes[layers_in].eq(rows)]
@@ -162,7 +163,9 @@ def stores(formal, tokens=1):
                 m.d.sync += [length.eq(place + 1), inside.eq(1)]
     bench.assume(dut.ready | (~dut.read & ~dut.release))
     bench.assume(~(dut.read & dut.release))
-    bench.assume(~bench.past(dut.read) | ~dut.release)
+    late = store_latency(parameters)
+    for age in range(1, late):
+        bench.assume(~bench.past(dut.read, age) | ~dut.release)
     with m.If(dut.release):
         m.d.sync += outs.eq(outs + tokens)
         with m.If((marked - outs)[:bits] < tokens):
@@ -176,9 +179,9 @@ def stores(formal, tokens=1):
     for token in range(tokens):
         own = ours & (store == token)
         bench.claim(f"beats {token}", dut.tokens[token].beats == length, when=own)
-        read = bench.past(own & dut.read & (dut.read_beat == beat))
+        read = bench.past(own & dut.read & (dut.read_beat == beat), late)
         bench.claim(f"elements {token}", dut.aligned[token].as_value() == wanted, when=read)
-    bench.claim("valid follows", dut.aligned_valid == bench.past(dut.read))
+    bench.claim("valid follows", dut.aligned_valid == bench.past(dut.read, late))
     bench.claim("never too long", ~dut.too_long)
     return bench
 
@@ -270,10 +273,10 @@ def engine(formal, kind="lut", output="int"):
 PROOFS = {
     "integers out": (lambda formal: convert(formal, INT), 4, True),
     "floats out": (lambda formal: convert(formal, FLOAT, 1), 12, False),
-    "rows in order": (drained, 9, False),
-    "two rows in order": (lambda formal: drained(formal, 2), 8, False),
-    "activations": (stores, 10, False),
-    "activations of two tokens": (lambda formal: stores(formal, 2), 12, False),
+    "rows in order": (drained, 10, False),
+    "two rows in order": (lambda formal: drained(formal, 2), 9, False),
+    "activations": (stores, 11, False),
+    "activations of two tokens": (lambda formal: stores(formal, 2), 13, False),
     "slices of a lane": (reader, 13, False),
     "weights": (unpack, 2, True),
     "engine": (engine, 2, True),
@@ -313,7 +316,7 @@ def test_faults_are_found(formal, name):
 def test_banks_mixed_up_are_found(formal, monkeypatch, tokens):
     """Whatever a bank chooses is the other bank's."""
     monkeypatch.setattr(activation_store, "Mux", lambda bank, one, zero: Mux(bank, zero, one))
-    formal.refute(stores(formal, tokens), depth=8)
+    formal.refute(stores(formal, tokens), depth=9)
 
 
 @pytest.mark.parametrize(

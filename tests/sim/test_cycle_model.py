@@ -36,10 +36,10 @@ def test_one_slice_by_hand():
     # Vector: beats 0..3, known in 5. Tile: begun in 5, 4 cycles to read, 1 to align, 20 to write
     # and 1 to end, seen in 32. The weights' header, row scales and checksum have gone by.
     start = 32
-    # Span header, its check; header batch of 5 words and a cycle; 4 words of codes.
+    # Span header, two cycles to check it; header batch of 5 words and a cycle; 4 words of codes.
     header = layout.span_header_beats
     assert (header, layout.batch_shape[0]) == (1, 5)
-    first_word = start + header + 2
+    first_word = start + header + 3
     # A word is taken a cycle after it is there; the slice's turn comes in the cycle after its last.
     taken = first_word + 1 + 5 + 1 + 4 - 1
     last_step = taken + 1 + 4
