@@ -162,8 +162,6 @@ class Unpack(wiring.Component):
             self.program.eq(self._program),
             self.program.row_bank.eq(self.row_bank),
         ]
-        # Found some cycles later, so that a wrong checksum of the header comes first.
-        self._check_tokens(m, delay(m, self.start, 2, name="started", control=True))
         with m.If(self.error == Error.NONE):
             m.d.comb += self.busy.eq(1)
             with m.FSM():
@@ -182,6 +180,8 @@ class Unpack(wiring.Component):
                 m.d.comb += self._found.eq(self._unfit)
         with m.Else():
             m.d.comb += self.i.ready.eq(1)
+        # Found some cycles later, so that a wrong checksum of the header comes first.
+        self._check_tokens(m, delay(m, self.start, 2, name="started", control=True))
         self._stop_on_error(m)
 
         return m

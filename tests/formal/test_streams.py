@@ -276,7 +276,7 @@ PROOFS = {
     "rows in order": (drained, 10, False),
     "two rows in order": (lambda formal: drained(formal, 2), 9, False),
     "activations": (stores, 11, False),
-    "activations of two tokens": (lambda formal: stores(formal, 2), 13, False),
+    "activations of two tokens": (lambda formal: stores(formal, 2), 12, False),
     "slices of a lane": (reader, 13, False),
     "weights": (unpack, 2, True),
     "engine": (engine, 2, True),
@@ -302,7 +302,7 @@ FAULTS = {
     "rows in order": ("eq", "ne", 0),
     "two rows in order": ("eq", "ne", 4),
     "slices of a lane": ("mux", "swapped", 2),
-    "weights": ("and", "or", 0),
+    "weights": ("and", "or", 22),  # a beat is taken that is offered or asked for
 }
 
 
