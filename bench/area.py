@@ -167,6 +167,8 @@ def measure_inner_products(arguments: argparse.Namespace, progress) -> list[dict
 class Arithmetic(wiring.Component):
     """A lane's core, and one accumulator for a token: no stream, no scales, no rows."""
 
+    total: Signal
+
     def __init__(self, parameters: EngineParameters) -> None:
         self.core = core_for(parameters)
         inputs = {

@@ -48,7 +48,7 @@ class WordQueue(wiring.Component):
         super().__init__({
             "w_data": In(width),
             "w_en": In(1),
-            "w_rdy": Out(1, init=1),
+            "w_rdy": Out(1),
             "r_data": Out(width),
             "r_en": In(1),
             "r_rdy": Out(1),
@@ -61,12 +61,14 @@ class WordQueue(wiring.Component):
         m.submodules.store = store
         write, read = store.write_port(), store.read_port(domain="comb")
         level, head, tail = Signal(range(depth + 1)), Signal(range(depth)), Signal(range(depth))
+        full = Signal()
         m.d.comb += [
             write.addr.eq(tail),
             write.data.eq(self.w_data),
             write.en.eq(self.w_en),
             read.addr.eq(head),
             self.r_data.eq(read.data),
+            self.w_rdy.eq(~full),
         ]
         with m.If(self.w_en):
             m.d.sync += tail.eq(Mux(tail == depth - 1, 0, tail + 1))
@@ -74,8 +76,8 @@ class WordQueue(wiring.Component):
             m.d.sync += head.eq(Mux(head == depth - 1, 0, head + 1))
         with m.If(self.w_en & ~self.r_en):
             m.d.sync += level.eq(level + 1)
-            m.d.sync += [self.w_rdy.eq(level != depth - 1), self.r_rdy.eq(1)]
+            m.d.sync += [full.eq(level == depth - 1), self.r_rdy.eq(1)]
         with m.If(self.r_en & ~self.w_en):
             m.d.sync += level.eq(level - 1)
-            m.d.sync += [self.r_rdy.eq(level != 1), self.w_rdy.eq(1)]
+            m.d.sync += [self.r_rdy.eq(level != 1), full.eq(0)]
         return m

@@ -38,7 +38,7 @@ SMALL = {
 }
 ENGINES = {
     "lut, full tables": {"core.mu": "2"},
-    "lut, half tables": {"core.mu": "4", "core.table": "half"},
+    "lut, half tables": {"core.mu": "4", "core.table": "half", "datapath.adder_levels": "1"},
     "lut, block RAM": {"core.mu": "4", "core.table": "block"},  # of which there is no model
     "term": {"engine": "term"},
     "mac": {"engine": "mac"},
