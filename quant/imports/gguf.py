@@ -87,6 +87,11 @@ class GgufImporter(Importer):
         used = {tensor for layer in self.layers for tensor in self.tensors(layer)}
         return tuple(name for file in self._files for name in file.tensors if name not in used)
 
+    @property
+    def other_files(self) -> tuple[Path, ...]:
+        """The shards that were not named."""
+        return tuple(file.path for file in self._files if file.path != self.source.path)
+
     def read_layer(self, layer: str) -> QuantizedMatrix:
         """Read a layer."""
         found = self._layers[layer]

@@ -83,8 +83,8 @@ def import_file(
     """
     opened = source if isinstance(source, CheckpointSource) else CheckpointSource(source)
     chosen = _choose(opened, importer)
-    opened.refuse_target(Path(target))
     reader = chosen(opened)
+    opened.refuse_target(Path(target), reader.other_files)
     if precision is not None:
         reader.choose_precision(precision)
     layers = _select(reader, patterns)
@@ -96,7 +96,7 @@ def import_file(
         "importer": chosen.name,
         "layers": layers,
         "precision": precision,
-        **opened.identity(),
+        **opened.identity(reader.other_files),
     }
     with ModelWriter(target, job=job) as writer:
         there = set(writer.layers)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from functools import cached_property
+from pathlib import Path
 from typing import ClassVar
 
 from ...formats import QuantizedMatrix
@@ -68,6 +69,11 @@ class Importer(ABC):
     @abstractmethod
     def read_layer(self, layer: str) -> QuantizedMatrix:
         """Read a layer that there is; errors need not name it."""
+
+    @property
+    def other_files(self) -> tuple[Path, ...]:
+        """Files that the checkpoint has beside those of its source."""
+        return ()
 
     def choose_precision(self, bits: int) -> None:
         """Read layers at one of several precisions that a checkpoint has.

@@ -169,27 +169,28 @@ class CheckpointSource:
             raise FileError(f"Tensor {name!r} of {self.path} has numbers that float32 cannot hold")
         return floats
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self, others: Sequence[Path] = ()) -> dict[str, Any]:
         """Return what tells this checkpoint from another or an earlier one, as JSON.
 
-        Names, sizes and times of its files, and its configuration.
+        Names, sizes and times of its files, with others that an importer has found, and its
+        configuration.
         """
-        paths = [file.path for file in self.files] or [self.path]
+        paths = [*([file.path for file in self.files] or [self.path]), *others]
         states = [(str(path.resolve()), path.stat()) for path in paths]
         return {
             "files": [[name, state.st_size, state.st_mtime_ns] for name, state in states],
             "config": self.config,
         }
 
-    def refuse_target(self, target: Path) -> None:
+    def refuse_target(self, target: Path, others: Sequence[Path] = ()) -> None:
         """Refuse to write over the checkpoint.
 
         Raises
         ------
         FileError
-            If the target is one of its files.
+            If the target is one of its files, or of others that an importer has found.
         """
-        paths = {self.path, *(file.path for file in self.files)}
+        paths = {self.path, *(file.path for file in self.files), *others}
         if target.exists() and any(target.samefile(path) for path in paths):
             raise FileError(f"The model file must not replace its checkpoint {self.path}")
 

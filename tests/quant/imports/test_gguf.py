@@ -164,7 +164,7 @@ def test_types_of_biases(tmp_path):
         opened(path).read("a")
 
 
-def test_shards(tmp_path):
+def write_shards(tmp_path):
     rows = {name: random_blocks("Q4_0", 3, 32, seed) for seed, name in enumerate("abc")}
     writer = GGUFWriter(tmp_path / "m.gguf", "llama", split_max_tensors=1)
     for name, blocks in rows.items():
@@ -173,6 +173,11 @@ def test_shards(tmp_path):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    return rows
+
+
+def test_shards(tmp_path):
+    rows = write_shards(tmp_path)
     for index in (1, 2, 3):
         importer = opened(tmp_path / f"m-0000{index}-of-00003.gguf")
         assert importer.layers == ("a", "b", "c")
@@ -184,6 +189,19 @@ def test_shards(tmp_path):
         importer = opened(tmp_path / "m-00001-of-00003.gguf").layers
     with pytest.raises(FileError, match="is one of 3 shards; its name must say so"):
         importer = opened(tmp_path / "n.gguf").layers
+
+
+def test_shards_are_files_of_the_checkpoint(tmp_path):
+    write_shards(tmp_path)
+    first, last = (tmp_path / f"m-0000{index}-of-00003.gguf" for index in (1, 3))
+    with pytest.raises(FileError, match="must not replace its checkpoint"):
+        import_file(first, last)
+    source = CheckpointSource(first)
+    importer = GgufImporter(source)
+    assert importer.other_files == (tmp_path / "m-00002-of-00003.gguf", last)
+    before = source.identity(importer.other_files)
+    last.write_bytes(last.read_bytes() + b"more")
+    assert source.identity(importer.other_files) != before
 
 
 def test_many_rows_are_read_in_pieces(tmp_path, monkeypatch):
