@@ -327,11 +327,11 @@ def test_stalls(hdl, chances):
 
 def test_two_layers_wait_for_the_output(hdl):
     """A third is held up before it could overwrite the first; all come out whole."""
-    parameters = hdl.parameters(("int2",), INT8)
+    parameters = hdl.parameters(("int2",), INT8, max_rows=30)
     bench = hdl.EngineBench(parameters)
     work = [
         (random_matrix("int2", rows, 10, 8, seed=rows), _tokens(INT8, 10, 1, seed=rows))
-        for rows in (12, 5, 9, 7, 1)  # the first has more than the output's pipeline keeps
+        for rows in (30, 5, 9, 7, 1)  # the first has more than the output's pipeline keeps
     ]
     taken = sum(len(bench.w(matrix)) for matrix, _ in work[:2])
 
