@@ -216,6 +216,16 @@ _CLAIMED = (
     Claim("... int4", ("int4", "gptq", ""), ("int4", "mse", "")),
     Claim("... bitmod3", ("bitmod3", "gptq", ""), ("bitmod3", "mse", "")),
     Claim("... bitmod4", ("bitmod4", "gptq", ""), ("bitmod4", "mse", "")),
+    Claim(
+        "A few weights kept beside a codebook (0.45 %, SqueezeLLM) beat the codebook alone, 3 bits",
+        ("free3", "kmeans", "outliers=0.0045"),
+        ("free3", "kmeans", ""),
+    ),
+    Claim(
+        "... both weighted by the inputs",
+        ("free3", "kmeans", "weighting=activation outliers=0.0045"),
+        ("free3", "kmeans", "weighting=activation"),
+    ),
     Claim(f"{_LEARNING}, int2", ("int2", "learned_clipping", ""), ("int2", "mse", "")),
     Claim("... int3", ("int3", "learned_clipping", ""), ("int3", "mse", "")),
     Claim("... int3_asym", ("int3_asym", "learned_clipping", ""), ("int3_asym", "mse", "")),
