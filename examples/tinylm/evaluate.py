@@ -157,6 +157,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--formats", nargs="+", metavar="NAME", help="only these (default: all)")
+    parser.add_argument("--methods", nargs="+", metavar="NAME", help="only these (default: all)")
     parser.add_argument("--windows", type=int, default=WINDOWS, help=f"(default: {WINDOWS})")
     parser.add_argument("--config", default="small", help="engine of the cycles (default: small)")
     parser.add_argument("--table", type=Path, default=TABLE)
@@ -183,7 +184,9 @@ def measure_size(size: str, arguments: argparse.Namespace) -> None:
     wanted = [
         case
         for case in cases(size)
-        if case.key not in known and (arguments.formats is None or case.format in arguments.formats)
+        if case.key not in known
+        and case.format in (arguments.formats or [case.format])
+        and case.method in (arguments.methods or [case.method])
     ]
     path = _checkpoint(size)
     if not wanted or path is None:
@@ -210,7 +213,8 @@ def recount(size: str, arguments: argparse.Namespace) -> None:
         for row in read_rows(arguments.table)
         if row.size == size
         and row.method
-        and (arguments.formats is None or row.format in arguments.formats)
+        and row.format in (arguments.formats or [row.format])
+        and row.method in (arguments.methods or [row.method])
     ]
     if _checkpoint(size) is None:
         return
