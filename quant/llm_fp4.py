@@ -138,4 +138,5 @@ def _best_scale(w: _Floats, grid: ValueGrid, root) -> tuple[_Floats, npt.NDArray
 
 
 def _in_steps(w: _Floats, scale: _Floats) -> _Floats:
-    return w / np.where(scale > 0, scale, np.float32(1))[:, None]
+    divisors = np.where(scale > 0, scale, np.float32(1))[:, None]
+    return np.divide(w, divisors, dtype=np.float32)

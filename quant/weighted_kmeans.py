@@ -61,7 +61,7 @@ def weighted_kmeans(values: _Floats, factors: _Floats, count: int, rounds: int) 
 def _keep_few(ordered: _Floats, centres: _Floats) -> None:
     """Take the values themselves as centres where there are no more of them than clusters."""
     count = centres.shape[1]
-    numbers = 1 + (np.diff(ordered, axis=1) > 0).sum(axis=1)
+    numbers = 1 + (ordered[:, 1:] > ordered[:, :-1]).sum(axis=1)
     for row in np.flatnonzero(numbers <= count):
         values = np.unique(ordered[row])
         centres[row] = np.pad(values, (0, count - len(values)), mode="edge")

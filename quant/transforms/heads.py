@@ -127,6 +127,6 @@ def _from_left(tensors: Tensors, name: str, matrices: _Floats) -> dict[str, npt.
 
 def _inverses(matrices: _Floats) -> _Floats:
     try:
-        return np.linalg.inv(matrices)
+        return np.linalg.inv(matrices).astype(np.float64, copy=False)
     except np.linalg.LinAlgError:
         raise ValueError("A matrix cannot be inverted; take one that can") from None

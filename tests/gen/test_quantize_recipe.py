@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from lutra.quant import ModelFile, load_recipe
+from lutra.quant import FileError, ModelFile, load_recipe, recipe_hash
 
 MIX = """
 formats = ["int2", "int3", "int4"]
@@ -172,3 +172,38 @@ def test_cycles_of_an_engine(lutra, refused, checkpoint, recipe):
         "--config goes with a recipe whose budget is in cycles"
     )
     assert refused(*words[:-2], "--config", "mixed").startswith("--config goes with --recipe")
+
+
+def test_a_method_with_options(lutra, refused, checkpoint, recipe, calibration):
+    words = ("quantize", checkpoint(), "-o", "q", "--format", "int3", "--group-size", 8)
+    gptq = (*words, "--method", "gptq", "--calibration", calibration)
+    done = lutra(*gptq, "--option", "damping=0.5", "--option", "order=activation", "--json")
+    assert done.status == 0, done
+    report = json.loads(done.out)
+    assert report["recipe"]["options"] == {
+        "base": "auto", "damping": 0.5, "scales": "along", "order": "activation"
+    }  # fmt: skip
+    first = ModelFile("q").path.read_bytes()
+    text = 'format = "int3"\ngroup_size = 8\nmethod = "gptq"\n'
+    path = recipe(text + 'options = { damping = 0.5, order = "activation" }')
+    by_file = lutra(*words[:4], "--recipe", path, "--calibration", calibration, "--json")
+    assert by_file == done
+    assert ModelFile("q").path.read_bytes() == first
+    assert report["recipe_sha256"] == recipe_hash(json.dumps(report["recipe"]))
+    assert len(report["calibration_sha256"]) == 64
+    assert "has no option 'damp'; its options: base," in refused(*gptq, "--option", "damp=1")
+    assert "written name=value" in refused(*gptq, "--option", "damping")
+    assert "Method 'gptq' needs the activations" in refused(*gptq[:-2])
+    assert "Method 'absmax' has no option" in refused(*words, "--option", "damping=1")
+    found = refused(*words[:4], "--recipe", path, "--option", "damping=1")
+    assert found.startswith("--option goes without --recipe")
+
+
+def test_a_recipe_that_was_changed_in_the_file(lutra, checkpoint):
+    lutra("quantize", checkpoint(), "-o", "q", "--format", "int3")
+    path = ModelFile("q").path
+    path.write_bytes(
+        path.read_bytes().replace(b'\\"group_size\\": 128', b'\\"group_size\\": 129', 1)
+    )
+    with pytest.raises(FileError, match="its recipe has not the recorded SHA-256"):
+        ModelFile("q").verify()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lutra.formats import CATALOG, family
-from lutra.quant import METHODS, Recipe, quantize
+from lutra.quant import METHODS, Recipe, quantize, quantize_by
 from lutra.quant.codebook_family import FLOAT_FAMILIES
 from lutra.quant.finequant import group_sizes
 
@@ -105,10 +105,11 @@ def test_llm_fp4_takes_the_split_of_least_error(name, weighting):
 
 def test_llm_fp4_looks_at_some_tokens():
     weights, inputs = layer(3)
-    given = {"format": "float4_e2m1", "method": "llm_fp4"}
     options = {"weighting": "output"}
-    few = quantize(weights, **given, options=options | {"tokens": 8}, calibration=inputs)
-    same = quantize(weights, **given, options=options, calibration=inputs[::10])
+    recipe = Recipe(format="float4_e2m1", method="llm_fp4", options=options | {"tokens": 8})
+    few = quantize_by(recipe, weights, calibration=inputs)
+    recipe = Recipe(format="float4_e2m1", method="llm_fp4", options=options)
+    same = quantize_by(recipe, weights, calibration=inputs[::10])
     assert np.array_equal(few.codes, same.codes)
 
 

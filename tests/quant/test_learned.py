@@ -1,5 +1,7 @@
 """What is learned by gradients, against the same steps written out."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -166,13 +168,10 @@ def test_refusals(monkeypatch):
 
 
 def test_without_torch(monkeypatch):
-    import importlib
-    import sys
-
     weights, inputs = layer(7)
     for name in [name for name in sys.modules if name.startswith("lutra.quant.learned.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delitem(sys.modules, "lutra.quant.learned")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"install it with `pip install 'lutra\[gpu\]'`"):
         quantize(weights, format="int3", method="learned_rounding", calibration=inputs)

@@ -2,7 +2,15 @@ import re
 
 import pytest
 
-from lutra.quant import METHODS, Option, Recipe, load_recipe, parse_options, recipe_hash
+from lutra.quant import (
+    METHODS,
+    LayeredRecipe,
+    Option,
+    Recipe,
+    load_recipe,
+    parse_options,
+    recipe_hash,
+)
 
 KNOWN = (
     Option(name="count", default=3, low=1, high=9, summary="of them"),
@@ -110,7 +118,8 @@ match = "d"
 options = { order = "activation" }
 """)
     recipe = load_recipe(path)
-    chosen = [rule.options for rule in recipe.rules]
+    assert isinstance(recipe, LayeredRecipe)
+    chosen = [rule.options for rule in recipe.rules if isinstance(rule, Recipe)]
     gptq = Recipe(format="int4", method="gptq", options={"damping": 0.5}).options
     assert chosen == [
         gptq,

@@ -19,7 +19,7 @@ def test_nearest_equals_its_definition(name):
     steps = rng.choice(np.array([0, 0.25, 1, 2], np.float32), count)
     tables = RowTables(members, ids, scales.astype(np.int32), zeros.astype(np.uint8), steps)
     for _ in range(20):
-        x = rng.integers(-400, 400, count).astype(np.float32) / 8
+        x = (rng.integers(-400, 400, count) / 8).astype(np.float32)
         codes, weights = tables.nearest(x)
         for n in range(count):
             item = members[ids[n]]
