@@ -43,19 +43,19 @@ def inverse_factor(hessian: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         If it is not positive definite.
     """
     try:
-        lower = np.linalg.cholesky(hessian[::-1, ::-1])
+        lower = np.linalg.cholesky(hessian[::-1, ::-1]).astype(np.float64, copy=False)
     except np.linalg.LinAlgError:
         raise ValueError(
             "The inputs' Hessian is not positive definite; use more calibration tokens or damping"
         ) from None
-    return np.ascontiguousarray(_inverse_triangle(lower)[::-1, ::-1])
+    return np.ascontiguousarray(_inverse_triangle(lower)[::-1, ::-1], dtype=np.float64)
 
 
 def _inverse_triangle(lower: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Invert a lower triangular matrix, half by half."""
     size = len(lower)
     if size <= _LEAF:
-        return np.tril(np.linalg.inv(lower))
+        return np.tril(np.linalg.inv(lower)).astype(np.float64, copy=False)
     half = size // 2
     first, last = _inverse_triangle(lower[:half, :half]), _inverse_triangle(lower[half:, half:])
     found = np.zeros_like(lower)

@@ -181,8 +181,8 @@ def _shared_codebook(
     # An error of a share costs as much as one of the weight, which is so many times as large.
     costs = peaks**2 * factors * np.broadcast_to(rows, (len(weights),))[:, None]
     bins = np.minimum(((shares + 1) * (_BINS / 2)).astype(np.int64), _BINS - 1).reshape(-1)
-    masses = np.bincount(bins, costs.reshape(-1), minlength=_BINS)
-    middles = (np.arange(_BINS) + 0.5) * (2 / _BINS) - 1
+    masses = np.bincount(bins, costs.reshape(-1), minlength=_BINS).astype(np.float64)
+    middles = (np.arange(_BINS, dtype=np.float64) + 0.5) * (2 / _BINS) - 1
     count = 1 << family.code_width
     centres = weighted_kmeans(middles[:, None], masses[:, None], count, rounds)[:, 0]
     top = float(np.abs(centres).max())

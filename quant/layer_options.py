@@ -9,6 +9,7 @@ from ..formats import Family, NumberFormat, QuantizedMatrix
 from .calibration import LayerCalibration
 from .divergence import OutputDivergence
 from .float_scaled import FloatScaledMatrix
+from .group_searches import GroupMethod
 from .groups import search_groups
 from .hutchinson import group_traces
 from .mix import mix
@@ -65,7 +66,7 @@ class LayerOptions:
         self._bias = bias
         self._cycles = cycles
         self.candidates = [
-            _search(weights, chosen, method.search.make, size)
+            _search(weights, chosen, method.search, size)
             for chosen, method in zip(mixture.families, mixture.methods, strict=True)
         ]
         peaks = [candidate.row_peaks() for candidate in self.candidates]
@@ -171,5 +172,13 @@ class LayerOptions:
         return errors
 
 
-def _search(weights, chosen: Family, search, group_size: int) -> FloatScaledMatrix:
-    return search_groups(weights, search(chosen), members=chosen.members, group_size=group_size)
+def _search(
+    weights: npt.NDArray[np.float32],
+    chosen: Family,
+    search: GroupMethod | None,
+    group_size: int,
+) -> FloatScaledMatrix:
+    assert search is not None  # as the mixture has checked
+    return search_groups(
+        weights, search.make(chosen), members=chosen.members, group_size=group_size
+    )

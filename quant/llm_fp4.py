@@ -87,7 +87,7 @@ def _roots(columns: int, group_size: int, weighting: str, tokens: int, calibrati
     for start in starts:
         x = chosen[:, start : start + group_size].astype(np.float64) / np.sqrt(count)
         if x.shape[1] < count:  # the triangular factor is as good, and smaller
-            x = np.linalg.qr(x, mode="r")
+            x = np.asarray(np.linalg.qr(x, mode="r"))
         roots.append(x.T.astype(np.float32))
     return roots
 

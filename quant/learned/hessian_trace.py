@@ -40,7 +40,7 @@ def hessian_traces(
             for item in gradients
         ]
         moved = torch.autograd.grad(
-            sum((g * v).sum() for g, v in zip(gradients, signs, strict=True)),
+            [(g * v).sum() for g, v in zip(gradients, signs, strict=True)],
             list(parameters),
             retain_graph=True,
         )

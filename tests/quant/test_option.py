@@ -1,4 +1,6 @@
+import importlib.util
 import re
+from pathlib import Path
 
 import pytest
 
@@ -136,3 +138,14 @@ def test_hash_of_a_recipe():
     assert one != recipe_hash('{"a": 1, "b": [2, 1]}')
     # sha256sum of {"a":1,"b":[1,2]}
     assert one == "8baa73198470c7bb4c3ce142a8fd651affc0310d878bb9bd159e37a573fb4874"
+
+
+def test_the_page_lists_every_method():
+    """``docs/quantisers.md`` is what ``docs/quantisers.py`` writes."""
+    root = Path(__file__).parents[2] / "docs"
+    spec = importlib.util.spec_from_file_location("quantisers_page", root / "quantisers.py")
+    assert spec is not None
+    assert spec.loader is not None
+    page = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(page)
+    assert page.table() in (root / "quantisers.md").read_text(encoding="utf-8")
