@@ -59,7 +59,8 @@ def layer(size: int, tokens: int) -> tuple[np.ndarray, np.ndarray]:
 def measure(name: str, weights: np.ndarray, inputs: np.ndarray, repeat: int) -> tuple:
     """Quantise, and return a row of the table."""
     fields, allowed = CASES[name]
-    recipe = Recipe(**({"group_size": GROUP_SIZE} | fields))
+    chosen: dict[str, Any] = {"group_size": GROUP_SIZE} | fields
+    recipe = Recipe(**chosen)
     calibration = inputs if recipe.needs_calibration else None
     seconds, made = np.inf, None
     for _ in range(repeat):

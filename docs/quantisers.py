@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from lutra.formats import CATALOG
 from lutra.quant import METHODS, Method
 
 __all__ = ["main", "table"]
@@ -27,17 +26,13 @@ def table() -> str:
 
 
 def _sentence(method: Method) -> str:
-    served = sum(map(method.serves, CATALOG.values()))
     if method.calibrated:
         calibrated = "Needs calibration data."
     elif any(item.name == "weighting" for item in method.options):
         calibrated = "Uses calibration data if its weighting says so."
     else:
         calibrated = "Uses no calibration data."
-    return (
-        f"{method.summary[0].upper()}{method.summary[1:]}. {calibrated} "
-        f"Serves {served} of {len(CATALOG)} formats."
-    )
+    return f"{method.summary[0].upper()}{method.summary[1:]}. {calibrated}"
 
 
 def _value(value: object) -> str:

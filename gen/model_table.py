@@ -10,7 +10,10 @@ from .console import number, print_json, print_line, print_table
 
 __all__ = ["print_model"]
 
-_FAMILIES = {item.name: entry.name for entry in CATALOG.values() for item in entry.members}
+# A format of several families goes by the name of the first.
+_FAMILIES = {
+    item.name: entry.name for entry in reversed(CATALOG.values()) for item in entry.members
+}
 
 
 def print_model(model: ModelFile, *, as_json: bool, more: Mapping[str, Any] | None = None) -> None:

@@ -31,7 +31,8 @@ def hutchinson(
     ------
     Hutchinson, A stochastic estimator of the trace of the influence matrix, 1989.
     """
-    signs = np.random.default_rng(seed).integers(0, 2, (size, probes)) * 2.0 - 1
+    bits = np.random.default_rng(seed).integers(0, 2, (size, probes))
+    signs = (2 * bits - 1).astype(np.float64)
     return float((signs * product(signs)).sum() / probes)
 
 

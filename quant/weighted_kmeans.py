@@ -83,8 +83,10 @@ def _iterate(ordered, masses, moments, centres, rounds: int) -> tuple[_Floats, _
         if cuts is not None and np.array_equal(cuts, now):
             break
         cuts = now
-        mass = np.diff(np.take_along_axis(masses, cuts, axis=1), axis=1)
-        moment = np.diff(np.take_along_axis(moments, cuts, axis=1), axis=1)
+        mass, moment = (
+            sums[:, 1:] - sums[:, :-1]
+            for sums in (np.take_along_axis(item, cuts, axis=1) for item in (masses, moments))
+        )
         filled = mass > 0
         centres = np.where(filled, moment / np.where(filled, mass, 1), centres)
         # Rounding of sums must not put centres out of order.

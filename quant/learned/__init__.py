@@ -9,7 +9,8 @@ if find_spec("torch") is None:
     )
 
 from .clipping import LearnedClipping
+from .head_matrices import learn_value_matrices
 from .hessian_trace import hessian_traces
 from .rounding import learn_rounding
 
-__all__ = ["LearnedClipping", "hessian_traces", "learn_rounding"]
+__all__ = ["LearnedClipping", "hessian_traces", "learn_rounding", "learn_value_matrices"]
