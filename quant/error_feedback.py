@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..formats import QuantizedMatrix
-from .groups import GroupSearch
+from .groups import GroupSearch, search_groups
 from .row_tables import RowTables
 
 __all__ = ["ErrorFeedback"]
@@ -106,12 +106,17 @@ class ErrorFeedback:
         assert self._search is not None
         start = self._start
         group, columns = turn // start.group_size, slice(turn, turn + start.group_size)
-        some = np.ascontiguousarray(rest[columns])
         costs = 1 / np.diag(self._factor)[columns].astype(np.float64) ** 2
-        made = self._search(some, np.repeat(costs[:, None], some.shape[1], axis=1))
-        self._format_ids[:, group] = made.format_ids
-        self._zeros[:, group] = made.zeros
-        self._scales[:, group] = _in_steps(made.scales.T, start)
+        made = search_groups(
+            np.ascontiguousarray(rest[columns].T),
+            self._search,
+            members=start.members,
+            group_size=len(costs),
+            column_factors=costs,
+        )
+        self._format_ids[:, group] = made.format_ids[:, 0]
+        self._zeros[:, group] = made.zeros[:, 0]
+        self._scales[:, group] = _in_steps(made.scales[:, 0], start)
 
     def _table(self, group: int) -> RowTables:
         if group not in self._tables:

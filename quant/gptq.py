@@ -6,7 +6,7 @@ import numpy.typing as npt
 from ..formats import Family, QuantizedMatrix
 from .calibration import LayerCalibration
 from .error_feedback import ErrorFeedback
-from .group_searches import find_search
+from .group_searches import find_search, quick_search
 from .groups import search_groups
 from .input_hessian import damped_hessian, inverse_factor
 
@@ -79,15 +79,16 @@ def gptq(
     column_costs[turns] = costs
     search = find_search(family, base)
     arranged = np.ascontiguousarray(weights[:, columns])
+    # A single scale a row is found before anything has moved.
+    once = group_size >= len(turns) and max(item.scale_count for item in family.members) == 1
+    kept = scales == "before" or once
     found = search_groups(
         arranged,
-        search,
+        search if kept else quick_search(family, base),
         members=family.members,
         group_size=group_size,
-        column_factors=column_costs[columns],
+        column_factors=column_costs[columns] if kept else None,
     )
-    # A single scale a row is found before anything has moved.
-    kept = scales == "before" or found.scales[0].size == 1
     start = found.split(scale_width, None if kept else found.row_peaks() * _HEADROOM)
     feedback = ErrorFeedback(start, factor, None if kept else search)
     if moved:

@@ -19,7 +19,7 @@ from .kmeans_search import kmeans_search
 from .minmax import minmax_search
 from .mse import mse_search
 
-__all__ = ["SEARCHES", "GroupMethod", "find_search", "searches_for"]
+__all__ = ["SEARCHES", "GroupMethod", "find_search", "quick_search", "searches_for"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,25 @@ SEARCHES: dict[str, GroupMethod] = {
 
 # What other methods start from where a recipe names nothing: the least squared error.
 _BEST = ("mse", "alternating")
+_QUICK = {"mse": "absmax", "alternating": "greedy"}
 
 
 def searches_for(family: Family) -> list[str]:
     """List the methods that quantise groups to a family, the best first."""
     found = [name for name, method in SEARCHES.items() if method.serves(family)]
     return sorted(found, key=lambda name: name not in _BEST)
+
+
+def quick_search(family: Family, name: str) -> GroupSearch:
+    """Return a search whose scales are about those of :func:`find_search`, or above, in no time.
+
+    Raises
+    ------
+    :exc:`ValueError`
+        As there.
+    """
+    chosen = searches_for(family)[0] if name == "auto" else name
+    return find_search(family, _QUICK.get(chosen, chosen))
 
 
 def find_search(family: Family, name: str) -> GroupSearch:
