@@ -13,10 +13,10 @@ import numpy as np
 from calibrate import calibrate
 from corpus import held_out_text
 from mixture import CHECKPOINT, measure
-from model import load
 from safetensors.numpy import save_file
 
 from lutra.quant import Recipe
+from lutra.sim.tiny_lm import load
 
 __all__ = ["main", "recipes"]
 

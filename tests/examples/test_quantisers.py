@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from calibrate import calibrate
 from mixture import bits_with_scales, measure
-from model import load
 from quantisers import recipes
 from safetensors.numpy import save_file
 
 from lutra.quant import quantize
+from lutra.sim.tiny_lm import load
 
 FOLDER = Path(__file__).parents[2] / "examples" / "tinylm"
 WINDOWS = 24
