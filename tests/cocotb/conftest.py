@@ -67,7 +67,10 @@ CONFIGS = (
         Numerics(activation="int8", act_width=8, output="int"),
         {
             "lanes": 3,
-            "formats": tuple(f"bcq{n}{kind}" for n in range(1, 5) for kind in ("", "_asym")),
+            "formats": (
+                *(f"bcq{n}{kind}" for n in range(1, 5) for kind in ("", "_asym")),
+                *("int3_affine", "free2"),
+            ),
             **TILE_OF_128,
         },
         LutOptions(mu=3),
@@ -80,7 +83,7 @@ CONFIGS = (
             "lanes": 4,
             "width": 8,
             "tile_slices": 2,
-            "formats": ("float4_e2m1", "bitmod3", "bitmod4"),
+            "formats": ("float4_e2m1", "float4_e3m0", "nf4", "bitmod3", "bitmod4"),
             "group_sizes": (8, 16, 32, 64, 128),
             "output_lanes": 2,
             "ahead": 4,

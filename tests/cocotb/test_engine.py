@@ -34,7 +34,10 @@ def _random_layer(bench, make_layer, formats, rows, columns, group_size, seed, *
 
 def test_engines_cover_everything(benches):
     parameters = [bench.parameters for bench in benches.values()]
-    assert {name for p in parameters for name in p.layout.formats} == set(CATALOG)
+    covered = {(type(item), item.has_zero_point) for p in parameters for item in p.layout.members}
+    everything = [item for entry in CATALOG.values() for item in entry.members]
+    assert covered == {(type(item), item.has_zero_point) for item in everything}
+    assert {item.code_width for p in parameters for item in p.layout.members} == set(range(1, 9))
     assert {p.numerics.activation for p in parameters} == set(ACTIVATIONS)
     assert {p.numerics.output for p in parameters} == set(OUTPUTS)
     assert {(p.core.table, p.multiply) for p in parameters} == {

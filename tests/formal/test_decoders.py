@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""Decoders against the tables of values: every code of every format of the catalogue at once."""
+"""Decoders against the tables of values: every code of formats of every kind at once."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,11 @@ from lutra.hdl.plane_decoder import PlaneDecoder, plane_coefficients
 from lutra.hdl.term_decoder import TermDecoder
 from lutra.hdl.value_decoder import ValueDecoder
 
-FORMATS = tuple(CATALOG)
+# Of those that differ in nothing but how far their values go, one is enough.
+FORMATS = (
+    *(name for name in CATALOG if name.startswith(("int", "bcq")) and "affine" not in name),
+    *("ternary", "float4_e3m0", "float4_e2m1", "bitmod3", "bitmod4", "nf4", "int4_affine", "free2"),
+)
 VALUE = signed(20)
 CODE_WIDTH = 8
 
