@@ -24,11 +24,10 @@ def test_a_peak_rounds_to_a_grid():
     assert CodebookFormat.of(values).values == values
 
 
-def test_ties_go_to_even():
+def test_a_peak_of_the_powers_themselves():
     assert power_values(2, 1, peak=5) == (0, 5, 0, -5)
-    assert power_values(3, 1, peak=3 * 1)[:4] == (0, 1, 2, 3)
-    # 2 / 4, 8 / 4 and 18 / 4 of squares up to 9, with a peak of 18 / 4 rounded beforehand: 4.5.
-    assert power_values(3, 0.5, peak=4.5)[:4] == (0, 0, 2, 4)
+    assert power_values(3, 1, peak=3) == power_values(3, 1)
+    assert power_values(4, 0.5, peak=49) == power_values(4, 0.5)
 
 
 @pytest.mark.parametrize(
