@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lutra.formats import pack
+from lutra.formats import Outliers, pack
 from lutra.gen import (
     BACKENDS,
     EngineError,
@@ -179,3 +179,29 @@ def test_a_layer_that_does_not_fit(mini, layer):
     )
     with pytest.raises(ValueError, match=r"^A layer of 21 x 40 is larger than the configuration's"):
         make_backend("amaranth", mini).run(big, tokens(mini, big))
+
+
+@pytest.mark.parametrize("name", ["verilator", "amaranth", "torch"])
+def test_columns_in_another_order(name, mini, backend, layer):
+    """Tokens are arranged for the codes: as if the weights had been put back into order."""
+    order = np.random.default_rng(3).permutation(layer.columns).astype(np.int32)
+    ordered = replace(layer, column_order=order)
+    x = tokens(mini, layer)
+    run = backend(name).run(ordered, x)
+    plain = backend("numpy").run(layer, np.ascontiguousarray(x[:, order]))
+    assert np.array_equal(run.outputs.view("u4"), plain.outputs.view("u4"))
+    assert not np.array_equal(plain.outputs, backend("numpy").run(layer, x).outputs)
+
+
+def test_outliers_are_refused_by_engines(mini, backend, layer):
+    dense = np.zeros(layer.codes.shape, dtype=np.int64)
+    dense[2, [5, 17]] = 1000, -70
+    with_outliers = replace(layer, outliers=Outliers.of(dense))
+    x = tokens(mini, layer)
+    with pytest.raises(ValueError, match="no path for the 2 outliers of a layer; the golden model"):
+        backend("verilator").run(with_outliers, x)
+    golden = backend("numpy").run(with_outliers, x).outputs
+    assert np.array_equal(
+        golden.view("u4"), backend("torch").run(with_outliers, x).outputs.view("u4")
+    )
+    assert not np.array_equal(golden, backend("numpy").run(layer, x).outputs)

@@ -304,8 +304,8 @@ def test_an_unknown_preset(refused, command):
             "Invalid value for '--method': 'magic' is not one of 'absmax', 'mse', ",
         ),
         (
-            ("quantize", "x", *OUT, "--scale-width", "17"),
-            "Invalid value for '--scale-width': 17 is not in the range 1<=x<=16; see ",
+            ("quantize", "x", *OUT, "--scale-width", "32"),
+            "Invalid value for '--scale-width': 32 is not in the range 1<=x<=31; see ",
         ),
     ],
 )

@@ -241,3 +241,14 @@ def test_bad_input():
     wide = random_matrix("int8", 1, 4096, 128, seed=4, scale_width=16)
     with pytest.raises(ValueError, match=r"^The exact sum must fit 63 bits, but may need"):
         Linear(wide, Numerics(act_width="exact"))
+
+
+def test_columns_in_another_order():
+    order = np.random.default_rng(5).permutation(37).astype(np.int32)
+    matrix = replace(random_matrix("int4", 6, 37, 16, seed=2), column_order=order)
+    numerics = Numerics(act_width=12)
+    x = tokens(numerics, 37)
+    linear = Linear(matrix, numerics)
+    assert np.array_equal(bits(to_numpy(linear(from_numpy(x)))), bits(golden(matrix, numerics, x)))
+    again = copy.deepcopy(linear)
+    assert np.array_equal(bits(to_numpy(again(from_numpy(x)))), bits(golden(matrix, numerics, x)))

@@ -24,7 +24,7 @@ def probes(item):
     """
     low, high = min(item.values) - 3, max(item.values) + 3
     if high - low <= 4096:
-        quarters = np.arange(4 * low, 4 * high + 1, dtype=np.float32) / np.float32(4)
+        quarters = (np.arange(4 * low, 4 * high + 1) / 4).astype(np.float32)
     else:
         ordered = np.unique(item.values).astype(np.float64)
         centres = np.concatenate([ordered, (ordered[1:] + ordered[:-1]) / 2])
