@@ -1,6 +1,8 @@
 """The catalogue: every number format that Lutra knows, by name."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 
 from .affine_format import AffineFormat
 from .codebook import CODEBOOK_CODE_WIDTHS, CodebookSlot
@@ -35,6 +37,8 @@ class Family:
         """Bits of one stored code."""
         return self.members[0].code_width
 
+
+_LISTED = 8  # names in a sentence
 
 # Grid of E2M1 doubled, and of BitMoD's FP3; the code that would be -0 comes right after these.
 _FP4 = (0, 1, 2, 3, 4, 6, 8, 12)
@@ -251,7 +255,7 @@ def family(name: str) -> Family:
     known = CATALOG | CODEBOOKS
     name = ALIASES.get(name, name)
     if name not in known:
-        raise ValueError(f"Unknown format {name!r}; known formats: {', '.join(known)}")
+        raise ValueError(_unknown(name, known))
     return known[name]
 
 
@@ -264,5 +268,16 @@ def member(name: str) -> NumberFormat:
         If no family has such a member.
     """
     if name not in _MEMBERS:
-        raise ValueError(f"Unknown format {name!r}; known formats: {', '.join(_MEMBERS)}")
+        raise ValueError(_unknown(name, _MEMBERS))
     return _MEMBERS[name]
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    """Say that there is no such name, and what there is instead."""
+    names = list(known)
+    close = get_close_matches(str(name), names, 3)
+    nearest = f"; closest to it: {', '.join(close)}" if close else ""
+    return (
+        f"Unknown format {name!r}; known formats: {', '.join(names[:_LISTED])}, … of {len(names)}, "
+        f"which `lutra formats` lists{nearest}"
+    )

@@ -316,6 +316,14 @@ def test_bitmod_order_settles_ties():
 @pytest.mark.parametrize(("look_up", "known"), [(family, [*CATALOG, *CODEBOOKS]), (member, None)])
 def test_unknown_name(look_up, known):
     names = known or [item.name for item in MEMBERS]
-    sentence = re.escape(f"Unknown format 'int9'; known formats: {', '.join(names)}")
-    with pytest.raises(ValueError, match=f"^{sentence}$"):
+    sentence = re.escape(
+        f"Unknown format 'int9'; known formats: {', '.join(names[:8])}, … of {len(names)}, which "
+        f"`lutra formats` lists; closest to it: "
+    )
+    with pytest.raises(ValueError, match=f"^{sentence}int[2-8], int[2-8], int[2-8]$"):
         look_up("int9")
+
+
+def test_unknown_name_like_no_other():
+    with pytest.raises(ValueError, match="which `lutra formats` lists$"):
+        family("zzzzzz")

@@ -175,7 +175,10 @@ def test_no_inputs():
         ({"formats": ["int2", "int9"]}, r"^Unknown format 'int9'; known formats: int2, "),
         ({"formats": ["int2", ["int3"]]}, r"^Unknown format "),
         ({"allocator": "magic"}, r"^The allocator of a mixture must be knapsack or slim, not "),
-        ({"sensitivity": "x"}, r"must be weight or activation or hessian or kl, not 'x'$"),
+        (
+            {"sensitivity": "x"},
+            r"must be weight or activation or hessian or kl or trace or masked, not 'x'$",
+        ),
         ({"unit": []}, r"^The unit of a mixture must be group or row or columns or layer, not"),
         ({"scope": "all"}, r"^The scope of a mixture must be layer or model, not 'all'$"),
         ({"method": "greedy"}, r"^Method 'greedy' serves none of int2, int3, int4$"),
