@@ -33,7 +33,8 @@ def language_model(tmp_path) -> Path:
 
 def test_signal_to_noise_of_every_case(lutra, checkpoint):
     path = checkpoint()
-    arguments = ["--format", "int4,bcq2", "--group-size", "16,row", "--method", "all", "--json"]
+    methods = ["--method", "absmax,mse,alternating,greedy"]
+    arguments = ["--format", "int4,bcq2", "--group-size", "16,row", *methods, "--json"]
     found = json.loads(lutra("evaluate", path, *arguments).out)
     names = [(case["format"], case["group_size"], case["method"]) for case in found["cases"]]
     assert names == [
