@@ -6,7 +6,7 @@ is measured here, and the same table gives the same page.
 
 import csv
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -150,8 +150,8 @@ _SCALING = """\
 ## Models of several sizes
 
 Whether to spend a bit on a larger model or on a finer format: the loss against all bits of the
-quantised layers, parameters times stored bits. For each size and number of code bits the case of
-least loss, if that is within 0.5 nats of floating point.
+quantised layers, parameters times stored bits. Of each size its own Pareto front, within 0.5 nats
+of floating point; the last column says what is left when all sizes compete.
 
 ![loss against total bits](accuracy-scaling.svg)
 """
@@ -515,11 +515,10 @@ def _front_table(rows: Sequence[Row]) -> str:
     return "On a front, for bits or for cycles:\n\n" + _table(columns, lines)
 
 
-def _best_by_bits(rows: Sequence[Row], size: str) -> Iterator[Row]:
-    """Yield the case of least loss for each number of code bits."""
+def _own_front(rows: Sequence[Row], size: str) -> list[Row]:
+    """Return the cases of a size that no other of it beats in bits and loss."""
     mine = [row for row in rows if row.size == size and row.method and row.excess < WORST]
-    for bits in sorted({row.code_bits for row in mine}):
-        yield min((row for row in mine if row.code_bits == bits), key=_loss)
+    return _front(mine, _total_bits, _loss)
 
 
 def _total_bits(row: Row) -> float:
@@ -529,7 +528,7 @@ def _total_bits(row: Row) -> float:
 def _scaling_panel(rows: Sequence[Row]) -> Panel:
     series = []
     for size in SIZES:
-        best = list(_best_by_bits(rows, size))
+        best = _own_front(rows, size)
         if best:
             series.append(
                 Series(
@@ -549,7 +548,7 @@ def _scaling_panel(rows: Sequence[Row]) -> Panel:
 
 
 def _scaling_table(rows: Sequence[Row]) -> str:
-    every = [row for size in SIZES for row in _best_by_bits(rows, size)]
+    every = [row for size in SIZES for row in _own_front(rows, size)]
     front = {row.label + row.size for row in _front(every, _total_bits, _loss)}
     lines = (
         (
@@ -564,7 +563,7 @@ def _scaling_table(rows: Sequence[Row]) -> str:
         )
         for row in sorted(every, key=_total_bits)
     )
-    columns = ("model", "code bits", "format", "group", "quantiser", "megabits", "loss", "on front")
+    columns = ("model", "code bits", "format", "group", "quantiser", "megabits", "loss", "of all")
     return _table(columns, lines)
 
 
