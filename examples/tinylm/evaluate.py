@@ -131,13 +131,15 @@ def _methods(chosen: Family) -> list[Method]:
 
 
 def _options(method: Method) -> Iterator[str]:
-    names = {option.name for option in method.options}
+    """Yield a method's defaults, and what else is worth measuring of it."""
+    known = {option.name: option for option in method.options}
+    choices = known["weighting"].choices if "weighting" in known else ()
+    weightings = [f"weighting={choice}" for choice in choices if choice != "none"]
     yield ""
-    if "weighting" in names:
-        yield "weighting=activation"
-    if "outliers" in names:
+    yield from weightings
+    if "outliers" in known:
         yield OUTLIERS
-        yield f"weighting=activation {OUTLIERS}"
+        yield from (f"{weighting} {OUTLIERS}" for weighting in weightings)
 
 
 def read_rows(path: Path = TABLE) -> list[Row]:
