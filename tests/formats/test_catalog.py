@@ -325,5 +325,5 @@ def test_unknown_name(look_up, known):
 
 
 def test_unknown_name_like_no_other():
-    with pytest.raises(ValueError, match="which `lutra formats` lists$"):
+    with pytest.raises(ValueError, match=r"which `lutra formats` lists$"):
         family("zzzzzz")

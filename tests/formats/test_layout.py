@@ -77,8 +77,11 @@ def test_fields_pack_from_the_lowest_bit():
         ({"formats": ("int4", "int4")}, "formats must name each format once, not int4, int4"),
         (
             {"formats": ("int9",)},
-            f"Unknown format 'int9'; known formats: {', '.join([*CATALOG][:8])}, … of "
-            f"{len(CATALOG | CODEBOOKS)}, which `lutra formats` lists; closest to it: int8, int7, int6",
+            (
+                f"Unknown format 'int9'; known formats: {', '.join([*CATALOG][:8])}, … of "
+                f"{len(CATALOG | CODEBOOKS)}, which `lutra formats` lists; "
+                f"closest to it: int8, int7, int6"
+            ),
         ),
         (
             {"lanes": 4, "width": 8, "tile_slices": 1, "group_sizes": (), "max_columns": 2**20},
