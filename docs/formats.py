@@ -13,6 +13,7 @@ from lutra.formats import (
     Plane,
     ValueFormat,
 )
+from lutra.formats.catalog import NF4_VALUES
 
 PAGE = Path(__file__).with_suffix(".md")
 
@@ -121,6 +122,24 @@ Other names: {}.
 """
 
 
+_NOT_HERE = """\
+## What is not here, and why
+
+- **OliVe's outlier-victim pairs** (Guo et al., ISCA 2023): a reserved code says that the weight
+  beside it is an outlier in another format, so that what a code means depends on its neighbour.
+  Here a weight is a function of its own code and its group's header, which is what lets rows be
+  read at any column and planes be taken one by one. Outliers are sparse integers beside the codes
+  instead (`outliers` of a model file), or groups with a wider format.
+- **Floats with 6 or 7 exponent bits**: as integers they span 2^62 steps and more, and no exact sum
+  of such weights has 63 bits.
+- **Infinities and NaN**: a weight is a number. `float8_e4m3fn` and `float8_e5m2_ieee` have the codes,
+  which quantisers do not produce; they decode as the finite numbers that their bits would be.
+- **Grids of NF4 and of bitsandbytes' FP4**: NF4's 16 numbers are rounded to multiples of 1/127, by
+  {nf4:.4f} at most; more bits of them would be more planes, a cycle each. FP4's are multiples of
+  1/192 and need no rounding.
+"""
+
+
 def page() -> str:
     """Return the page's text."""
     members = list(dict.fromkeys(item for family in CATALOG.values() for item in family.members))
@@ -152,6 +171,7 @@ def page() -> str:
         _table(("format", "planes", "source"), map(_sign_row, signs)),
         _CODEBOOKS,
         _table(("format", "code bits", "is"), map(_codebook_row, CODEBOOKS.values())),
+        _NOT_HERE.format(nf4=max(abs(v - round(127 * v) / 127) for v in NF4_VALUES)),
     ]
     return "\n".join(parts)
 

@@ -11,7 +11,7 @@ from .minifloat import MAX_EXPONENT_WIDTH, minifloat
 from .number_format import BinaryCodingFormat, NumberFormat, ValueFormat
 from .power_codebook import power_values
 
-__all__ = ["ALIASES", "CATALOG", "CODEBOOKS", "Family", "family", "member"]
+__all__ = ["ALIASES", "CATALOG", "CODEBOOKS", "NF4_VALUES", "Family", "family", "member"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ _FP3 = (0, 1, 2, 4)
 _FLINT4 = (0, 1, 2, 3, 4, 6, 8, 16)
 _BNB_FP4 = (0, 1, 128, 192, 64, 96, 32, 48)  # in the order of its codes
 _IQ4 = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
-_NF4 = (
+NF4_VALUES = (
     *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453),
     *(-0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0),
     *(0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224),
@@ -178,7 +178,7 @@ def _families():
         ValueFormat(
             "nf4",
             4,
-            tuple(round(127 * value) for value in _NF4),
+            tuple(round(127 * value) for value in NF4_VALUES),
             source=f"{_QLORA}; steps of 1/127",
         ),
         "4-bit NormalFloat, quantiles of a normal distribution on a grid of 1/127",
