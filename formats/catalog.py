@@ -52,6 +52,7 @@ NF4_VALUES = (
     *(0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224),
     *(0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
 )
+"""NF4 as it is defined, code by code; the catalogue has multiples of 1/127."""
 
 _ANT = "Guo et al., ANT, MICRO 2022, as BitMoD's code lists its values"
 _POWER = "Yvinec et al., PowerQuant, ICLR 2023, and NUPES, 2023, with an exponent of 1/2"
