@@ -133,7 +133,7 @@ _NOT_HERE = """\
 - **Floats with 6 or 7 exponent bits**: as integers they span 2^62 steps and more, and no exact sum
   of such weights has 63 bits.
 - **Infinities and NaN**: a weight is a number. `float8_e4m3fn` and `float8_e5m2_ieee` have the
-  codes, which quantisers do not produce; they decode as the finite numbers that their bits would be.
+  codes, which quantisers do not produce; they decode as the finite numbers of their bits.
 - **Grids of NF4 and of bitsandbytes' FP4**: NF4's 16 numbers are rounded to multiples of 1/127, by
   {nf4:.4f} at most; more bits of them would be more planes, a cycle each. FP4's are multiples of
   1/192 and need no rounding.
