@@ -97,11 +97,12 @@ class TensorSpool:
     def append(self, name: str, array: npt.NDArray) -> None:
         """Add a tensor of the layer in work."""
         little = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False))
+        raw = little.reshape(-1).view(np.uint8).data  # bfloat16 is no type of buffers
         try:
-            self._file.write(little.data)
+            self._file.write(raw)
         except OSError as error:
             raise self._unwritable(error) from None
-        self._sum = zlib.crc32(little.data, self._sum)
+        self._sum = zlib.crc32(raw, self._sum)
         self._tensors.append(
             _Tensor(name, _NAMES[array.dtype.name], array.shape, self._end, array.nbytes)
         )

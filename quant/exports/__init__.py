@@ -1,5 +1,5 @@
-"""Model files as checkpoints of other tools, without rounding."""
+"""Model files as checkpoints of other tools."""
 
-from .export_file import EXPORTERS, Exported, export_file
+from .export_file import EXPORTERS, SCALE_TYPES, Exported, export_file
 
-__all__ = ["EXPORTERS", "Exported", "export_file"]
+__all__ = ["EXPORTERS", "SCALE_TYPES", "Exported", "export_file"]

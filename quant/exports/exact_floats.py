@@ -1,4 +1,4 @@
-"""Floats in the narrowest type that holds them."""
+"""Scales as floats: exactly, in the narrowest type that holds them, or rounded to a type."""
 
 import ml_dtypes
 import numpy as np
@@ -6,7 +6,16 @@ import numpy.typing as npt
 
 from ...formats import QuantizedMatrix
 
-__all__ = ["float_scales", "narrowest"]
+__all__ = ["SCALE_TYPES", "float_scales", "narrowest", "rounded_scales"]
+
+SCALE_TYPES: dict[str, type] = {
+    "float16": np.float16,
+    "bfloat16": ml_dtypes.bfloat16,
+    "float32": np.float32,
+}
+"""Types that scales can be rounded to, by name."""
+
+_LARGEST_CHANGE = 0.1
 
 
 def narrowest(values: npt.NDArray[np.float32]) -> npt.NDArray:
@@ -41,6 +50,39 @@ def float_scales(matrix: QuantizedMatrix) -> npt.NDArray:
         raise ValueError(
             f"The scales of row {row} are products of an integer and the row's scale that float32 "
             "does not hold; layers with whole rows as groups, and imported ones, have scales that "
-            "it does"
+            "it does; others can be rounded, --scales float16"
         )
     return narrowest(scales)
+
+
+def rounded_scales(matrix: QuantizedMatrix, scale_type: str) -> tuple[npt.NDArray, float]:
+    """Return the scales of a matrix of one scale a group, rounded half to even.
+
+    Parameters
+    ----------
+    matrix : QuantizedMatrix
+    scale_type : str
+        Key of :data:`SCALE_TYPES`.
+
+    Returns
+    -------
+    scales : array of that type, shape (N, G)
+    change : float
+        By how much of itself a scale has changed at most.
+
+    Raises
+    ------
+    :exc:`ValueError`
+        If a scale is beyond the type's range, or so small that rounding changes it by over a tenth.
+    """
+    wanted = matrix.scales[..., 0] * matrix.row_scales.astype(np.float64)[:, None]
+    with np.errstate(over="ignore"):
+        scales = wanted.astype(SCALE_TYPES[scale_type])
+    differences = np.abs(scales.astype(np.float64) - wanted)
+    change = np.divide(differences, np.abs(wanted), where=wanted != 0, out=np.zeros_like(wanted))
+    if not (change <= _LARGEST_CHANGE).all():  # NaN where infinity is taken off
+        row = int(np.argmax(~(change <= _LARGEST_CHANGE).all(axis=1)))
+        raise ValueError(
+            f"The scales of row {row} are beyond what {scale_type} holds; use float32 or bfloat16"
+        )
+    return scales, float(change.max(initial=0))

@@ -5,16 +5,20 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from ..file_error import FileError
 from ..model_file import ModelFile
 from ..tensor_spool import TensorSpool
 from .compressed_tensors import CompressedTensorsExporter
+from .exact_floats import SCALE_TYPES
 from .exporter import Exporter
 from .gptq import GptqExporter
 from .integer_layer import IntegerLayer
 
-__all__ = ["EXPORTERS", "Exported", "export_file"]
+__all__ = ["EXPORTERS", "SCALE_TYPES", "Exported", "export_file"]
+
+_T = TypeVar("_T")
 
 EXPORTERS: dict[str, type[Exporter]] = {
     item.name: item for item in (GptqExporter, CompressedTensorsExporter)
@@ -31,11 +35,14 @@ class Exported:
     folder : Path
     files : tuple of Path
     layers : tuple of str
+    scale_change : float
+        By how much of itself a scale was changed at most, by rounding; 0 for an exact export.
     """
 
     folder: Path
     files: tuple[Path, ...]
     layers: tuple[str, ...]
+    scale_change: float
 
 
 def export_file(
@@ -43,9 +50,10 @@ def export_file(
     folder: str | Path,
     exporter: str,
     *,
+    scale_type: str | None = None,
     progress: Callable[[str, int, int], object] | None = None,
 ) -> Exported:
-    """Write the layers of a model file as another tool's checkpoint, without rounding.
+    """Write the layers of a model file as another tool's checkpoint, without rounding by default.
 
     The layers are read twice, one in memory at a time. The folder gets ``model.safetensors`` and
     the configuration of the quantisation; what else a model needs is not in a model file.
@@ -58,6 +66,9 @@ def export_file(
         A new or an empty folder.
     exporter : str
         Name in ``EXPORTERS``.
+    scale_type : str, optional
+        Key of ``SCALE_TYPES`` to round the scales to: those that Lutra has chosen, an integer times
+        a row's float32, seldom are floats of such a type.
     progress : callable, optional
         Called as ``progress(layer, done, total)``, counted in weights, before each layer is read;
         and at the end with the last layer and ``done == total``.
@@ -75,13 +86,20 @@ def export_file(
     """
     if exporter not in EXPORTERS:
         raise ValueError(f"Unknown exporter {exporter!r}; known exporters: {', '.join(EXPORTERS)}")
+    if scale_type is not None and scale_type not in SCALE_TYPES:
+        raise ValueError(
+            f"Unknown type of scales {scale_type!r}; known types: {', '.join(SCALE_TYPES)}"
+        )
     opened, made, place = ModelFile(model), EXPORTERS[exporter](), Path(folder)
+    change = 0.0
     sizes = {name: _size(opened, name) for name in opened.layers}
     total, done = 2 * sum(sizes.values()), 0
     report = progress or (lambda layer, done, total: None)
     for name in opened.layers:
         report(name, done, total)
-        _try(made.look, opened, name)
+        layer = _read(opened, name, scale_type)
+        change = max(change, layer.scale_change)
+        _named(name, lambda name=name, layer=layer: made.look(name, layer))
         done += sizes[name]
     is_new = _make(place)
     target, written = place / "model.safetensors", []
@@ -90,7 +108,8 @@ def export_file(
         try:
             for name in opened.layers:
                 report(name, done, total)
-                for tensor, array in _try(made.tensors, opened, name).items():
+                layer = _read(opened, name, scale_type)
+                for tensor, array in made.tensors(name, layer).items():
                     spool.append(tensor, array)
                 done += sizes[name]
             written.append(target)
@@ -110,14 +129,18 @@ def export_file(
             raise FileError(f"Cannot write into {place}: {error.strerror or error}") from error
         raise
     report(opened.layers[-1], done, total)
-    return Exported(place, tuple(written), opened.layers)
+    return Exported(place, tuple(written), opened.layers, change)
 
 
-def _try(call, model: ModelFile, name: str):
-    """Call with a layer; put its name before what is wrong."""
+def _read(model: ModelFile, name: str, scale_type: str | None) -> IntegerLayer:
     matrix = model.layer(name)
+    return _named(name, lambda: IntegerLayer.of(matrix, scale_type))
+
+
+def _named(name: str, call: Callable[[], _T]) -> _T:
+    """Put a layer's name before what is wrong with it."""
     try:
-        return call(name, IntegerLayer.of(matrix))
+        return call()
     except ValueError as error:
         raise ValueError(f"Layer {name!r}: {error}") from error
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...formats import QuantizedMatrix
-from .exact_floats import float_scales, narrowest
+from .exact_floats import float_scales, narrowest, rounded_scales
 
 __all__ = ["IntegerLayer"]
 
@@ -33,6 +33,8 @@ class IntegerLayer:
     ordered : bool
         Whether these are other than a column's place over the group size.
     bias : float array, shape (N,), or None
+    scale_change : float
+        By how much of itself a scale was changed at most, by rounding.
     """
 
     bits: int
@@ -44,10 +46,11 @@ class IntegerLayer:
     groups: npt.NDArray[np.int32]
     ordered: bool
     bias: npt.NDArray | None
+    scale_change: float
 
     @classmethod
-    def of(cls, matrix: QuantizedMatrix) -> "IntegerLayer":
-        """Take a matrix apart.
+    def of(cls, matrix: QuantizedMatrix, scale_type: str | None = None) -> "IntegerLayer":
+        """Take a matrix apart; round its scales to a type where one is named.
 
         Raises
         ------
@@ -70,16 +73,21 @@ class IntegerLayer:
         if order is not None:
             back = np.argsort(order)
             codes, groups = codes[:, back], groups[back]
+        if scale_type is None:
+            scales, change = float_scales(matrix), 0.0
+        else:
+            scales, change = rounded_scales(matrix, scale_type)
         return cls(
             bits=bits,
             group_size=min(matrix.group_size, matrix.columns),
             symmetric=symmetric,
             codes=codes,
             zeros=np.full_like(matrix.zeros, half) if symmetric else matrix.zeros,
-            scales=float_scales(matrix),
+            scales=scales,
             groups=groups,
             ordered=order is not None,
             bias=None if matrix.bias is None else narrowest(matrix.bias),
+            scale_change=change,
         )
 
     @property

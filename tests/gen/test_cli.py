@@ -88,6 +88,8 @@ def test_examples_work(lutra, checkpoint):
             example = [word.replace("128", "32") for word in example]
         if command == "synth":  # takes minutes: tests/gen/synth has it
             continue
+        if command == "export":  # of integers only
+            lutra("quantize", "model.safetensors", "--format", "int4", "-o", example[1])
         done = lutra(*example)
         assert done.status == 0, done
     assert Path("build/small/lutra_small.v").is_file()

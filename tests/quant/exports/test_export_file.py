@@ -1,12 +1,14 @@
 """Exports: equal to what was imported, and read by the format's own package."""
 
 import json
+from dataclasses import replace
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from lutra.quant import FileError, ModelFile, ModelWriter, quantize
-from lutra.quant.exports import export_file
+from lutra.quant.exports import EXPORTERS, SCALE_TYPES, export_file
 from lutra.quant.imports import CheckpointSource, import_file
 from lutra.sim.sample_checkpoints import write_compressed_tensors, write_gptq
 
@@ -175,3 +177,29 @@ def test_progress_counts_both_passes(tmp_path):
         ("b", 8192, total),
         ("b", total, total),
     ]
+
+
+@pytest.mark.parametrize("target", EXPORTERS)
+@pytest.mark.parametrize("scale_type", SCALE_TYPES)
+def test_scales_are_rounded_where_a_type_is_named(tmp_path, target, scale_type):
+    """Codes stay; a scale is the nearest number of the type; the largest change is told."""
+    matrix = integers(group_size=16)
+    model(tmp_path / "m", a=matrix)
+    made = export_file(tmp_path / "m", tmp_path / "out", target, scale_type=scale_type)
+    import_file(tmp_path / "out", tmp_path / "back")
+    back = ModelFile(tmp_path / "back").layer("a")
+    scales = matrix.scales[..., 0] * matrix.row_scales.astype(np.float64)[:, None]
+    rounded = scales.astype(ml_dtypes.bfloat16 if scale_type == "bfloat16" else scale_type)
+    rounded = rounded.astype(np.float64)
+    values = np.array(matrix.members[0].values)[matrix.codes]
+    assert np.array_equal(back.dequantize(), values * np.repeat(rounded, 16, axis=1))
+    assert made.scale_change == (np.abs(rounded - scales) / np.abs(scales)).max() > 0
+
+
+def test_scales_beyond_a_type_are_refused(tmp_path):
+    matrix = integers(group_size=16)
+    model(tmp_path / "m", a=replace(matrix, row_scales=matrix.row_scales * np.float32(2.0**30)))
+    with pytest.raises(ValueError, match=r"^Layer 'a': The scales of row 0 are beyond"):
+        export_file(tmp_path / "m", tmp_path / "out", "gptq", scale_type="float16")
+    with pytest.raises(ValueError, match=r"^Unknown type of scales 'int8'; known types: float16, "):
+        export_file(tmp_path / "m", tmp_path / "out", "gptq", scale_type="int8")
