@@ -25,9 +25,9 @@ _HEADING = """\
 What was compared with the golden model, bit by bit: every number format, quantised by every method
 that serves it, on every kind of engine as compiled RTL, and in PyTorch. The tests of
 `tests/conformance` compare and write the table down; `python docs/conformance.py --run` repeats
-that, which takes some twenty minutes on two cores. Layers are small ({shape}), with a tail in every
-group; larger ones, other numerics and the other back ends are the matter of `tests/hdl`,
-`tests/gen` and `tests/gpu`.
+that, which takes some twenty minutes on two cores. Layers are small, {shape}, with a
+tail; larger ones, other numerics and the other back ends are the matter of `tests/hdl`, `tests/gen`
+and `tests/gpu`.
 
 {count:,} outputs were compared, {differing:,} differ.
 """

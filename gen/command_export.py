@@ -12,7 +12,7 @@ __all__ = ["export_command"]
 @click.command(
     cls=ExampleCommand,
     name="export",
-    example="lutra export model.lutra.safetensors --to compressed-tensors --scales float16 -o folder",
+    example="lutra export model.lutra.safetensors --to compressed-tensors --scales float16 -o out",
 )
 @click.argument("model")
 @click.option(

@@ -30,12 +30,13 @@ def probes(item):
         centres = np.concatenate([ordered, (ordered[1:] + ordered[:-1]) / 2])
         quarters = (centres[:, None] + np.arange(-4, 5) / 4).astype(np.float32).ravel()
     halves = quarters[np.float32(2) * quarters == np.rint(np.float32(2) * quarters)]
-    return np.concatenate([
+    probed = [
         quarters,
         np.nextafter(halves, np.float32(np.inf)),
         np.nextafter(halves, np.float32(-np.inf)),
         np.array([-3e38, -1e9, 1e9, 3e38], dtype=np.float32) / 4,
-    ])
+    ]
+    return np.concatenate(probed).astype(np.float32)
 
 
 def nearest_value(x, ordered):
