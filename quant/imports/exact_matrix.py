@@ -26,7 +26,8 @@ def exact_matrix(
     """Build a matrix whose weights are those of float scales, exactly.
 
     A group whose weights are all zero does not constrain its row: where the row's scales spread too
-    far for integers, such a group's scale is taken as zero.
+    far for integers, such a group's scale is taken as zero. That is for formats of one scale; those
+    of several are refused then.
 
     Parameters
     ----------
@@ -85,7 +86,8 @@ def exact_matrix(
     try:
         return build(*exact_scales(wide))
     except ValueError:
-        if not np.isfinite(wide).all():
+        # Where a weight is a sum of several scales, one of 0 says nothing of them one by one.
+        if not np.isfinite(wide).all() or wide.shape[2] > 1:
             raise
         # What the codes alone say: every scale is 1.
         ones = np.ones(wide.shape, dtype=np.int32)
