@@ -31,7 +31,8 @@ def microscaling(
     """Quantise with a power of two for each group, as MX formats have.
 
     The exponent is ``floor(log2(max|w|)) - floor(log2(largest value))``; what the largest value is
-    too small for is clipped to it. Exponents of a row that lie more than ``scale_width - 1`` below
+    too small for is clipped to it. Of two values as near the one with the even code is taken, as
+    ``roundTiesToEven``. Exponents of a row that lie more than ``scale_width - 1`` below
     its largest are raised to there: MX keeps 8 bits of them, and a group that far below the others
     of its row is next to nothing.
 
@@ -75,8 +76,8 @@ def nvidia_scaling(
 
     ``global = max|W| / (448 * peak)`` in float32, and a group's scale is ``max|w| / (peak *
     global)``, rounded to E4M3, half to even. Weights are divided by what the rounded scale stands
-    for. As integers E4M3 numbers have 18 bits, so that is the matrix's scale width, whatever is
-    asked for.
+    for, and of two values as near the one with the even code is taken. As integers E4M3 numbers
+    have 18 bits, so that is the matrix's scale width, whatever is asked for.
 
     Parameters
     ----------
@@ -120,6 +121,17 @@ def _group_peaks(weights: _Floats, group_size: int) -> _Floats:
     return np.asarray(np.maximum.reduceat(np.abs(weights), starts, axis=1))
 
 
+def _even_codes(grid: ValueGrid, quotients: _Floats) -> npt.NDArray[np.uint8]:
+    """Return codes of the nearest values; half way between two, the code that is even.
+
+    Weights of bfloat16 have so few bits that one in some dozens is half way. The lowest bit of a
+    code is that of a float's mantissa, or of an integer.
+    """
+    above = np.nextafter(quotients, np.float32(np.inf))
+    lower, upper = (grid.codes[grid.slots(some, 0)] for some in (quotients, above))
+    return np.where(lower & 1, upper, lower)
+
+
 def _matrix(
     weights: _Floats,
     family: Family,
@@ -130,14 +142,14 @@ def _matrix(
     row_scales: _Floats,
     scale_width: int,
 ) -> QuantizedMatrix:
-    """Give every weight the value nearest to it in steps of its group's scale."""
+    """Give every weight the value nearest to it in steps of its group's scale, ties to even."""
     rows, columns = weights.shape
     codes = np.empty((rows, columns), dtype=np.uint8)
     for start in range(0, rows, _ROWS_AT_ONCE):
         some = slice(start, start + _ROWS_AT_ONCE)
         steps = np.repeat(np.where(scales[some] > 0, scales[some], np.inf), group_size, axis=1)
         quotients: Any = (weights[some] / steps[:, :columns]).astype(np.float32)
-        codes[some] = grid.codes[grid.slots(quotients, 0)]
+        codes[some] = _even_codes(grid, quotients)
     return QuantizedMatrix(
         members=family.members,
         group_size=group_size,

@@ -30,10 +30,11 @@ def _groups(columns, size):
 
 @pytest.mark.parametrize("name", ELEMENTS)
 @pytest.mark.parametrize("columns", [32, 70])
-def test_microscaling(name, columns):
+@pytest.mark.parametrize("kind", [np.float32, ml_dtypes.bfloat16])  # which is often half way
+def test_microscaling(name, columns, kind):
     block = BLOCK_FORMATS[name]
     dtype, top, largest = ELEMENTS[name]
-    weights = _weights(5, columns, 7)
+    weights = _weights(5, columns, 7).astype(kind).astype(np.float32)
     weights[2, :32] = 0
     made = microscaling(weights, family(block.element), block.group_size, 16).dequantize()
     for row in range(5):
@@ -44,6 +45,14 @@ def test_microscaling(name, columns):
             clipped = np.clip(part / scale, -largest, largest)
             wanted = clipped.astype(np.float32).astype(dtype).astype(np.float64) * scale
             assert np.array_equal(made[row, group], wanted), (row, group)
+
+
+def test_ties_go_to_even_codes():
+    weights = np.array([[-7.0, 7, -5, 5, -2.5, 2.5, -0.25, 0.25, -0.75, 0.75]], dtype=np.float32)
+    made = microscaling(weights, family("float4_e2m1"), 32, 8).dequantize()
+    assert made.tolist() == [[-6, 6, -4, 4, -2, 2, 0, 0, -1, 1]]
+    integers = microscaling(weights[:, 4:], family("int4"), 32, 8).dequantize()
+    assert integers.tolist() == [[-2.5, 2.5, 0, 0, -1, 1]]
 
 
 def test_far_smaller_groups_share_the_lowest_exponent():
