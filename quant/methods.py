@@ -23,7 +23,7 @@ from .llm_fp4 import has_no_zero_point, llm_fp4
 from .minmax import minmax
 from .mse import mse
 from .option import Option, OptionValue
-from .slim_quant import has_one_scale, slim_quant
+from .slim_quant import slim_quant
 
 __all__ = ["METHODS", "Method", "method_for"]
 
@@ -201,7 +201,7 @@ METHODS: dict[str, Method] = {
         Method(
             "slim_quant",
             slim_quant,
-            has_one_scale,
+            is_plain_value,
             "one scale for the layer, of least error on a histogram",
         ),
         Method(

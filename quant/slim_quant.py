@@ -3,22 +3,15 @@
 import numpy as np
 import numpy.typing as npt
 
-from ..formats import Family, QuantizedMatrix, ValueFormat
+from ..formats import Family, QuantizedMatrix
 from .groups import QuantizedGroups, search_groups
 from .value_grid import ValueGrid
 
-__all__ = ["has_one_scale", "slim_quant"]
+__all__ = ["slim_quant"]
 
 _Floats = npt.NDArray[np.float32]
 _FEWEST_BINS, _MOST_BINS, _WEIGHTS_A_BIN = 512, 20_000, 1000
 _COARSE = 10
-
-
-def has_one_scale(family: Family) -> bool:
-    """Whether a family is a single value format without a zero-point."""
-    item = family.members[0]
-    single = len(family.members) == 1
-    return single and isinstance(item, ValueFormat) and not item.has_zero_point
 
 
 def slim_quant(
