@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from .affine_format import AffineFormat
+from .block_format import BLOCK_FORMATS
 from .codebook import CODEBOOK_CODE_WIDTHS, CodebookSlot
 from .free_format import FreeFormat
 from .minifloat import MAX_EXPONENT_WIDTH, minifloat
@@ -251,12 +252,18 @@ def family(name: str) -> Family:
     Raises
     ------
     :exc:`ValueError`
-        If the catalogue has no such name; the sentence lists the names it has.
+        If the catalogue has no such name, or it is a block format's; the sentence says what there
+        is instead.
     """
     known = CATALOG | CODEBOOKS
     name = ALIASES.get(name, name)
+    if name in BLOCK_FORMATS:
+        raise ValueError(
+            f"{name!r} is a block format, which only quantisers take; its numbers are those of "
+            f"{BLOCK_FORMATS[name].element!r}"
+        )
     if name not in known:
-        raise ValueError(_unknown(name, known))
+        raise ValueError(_unknown(name, known, (*BLOCK_FORMATS, *ALIASES)))
     return known[name]
 
 
@@ -273,10 +280,10 @@ def member(name: str) -> NumberFormat:
     return _MEMBERS[name]
 
 
-def _unknown(name: str, known: Iterable[str]) -> str:
-    """Say that there is no such name, and what there is instead."""
+def _unknown(name: str, known: Iterable[str], others: Iterable[str] = ()) -> str:
+    """Say that there is no such name, and which there are; of others only those close to it."""
     names = list(known)
-    close = get_close_matches(str(name), names, 3)
+    close = get_close_matches(str(name), [*names, *others], 3)
     nearest = f"; closest to it: {', '.join(close)}" if close else ""
     return (
         f"Unknown format {name!r}; known formats: {', '.join(names[:_LISTED])}, … of {len(names)}, "

@@ -1,5 +1,6 @@
 """``lutra formats``: the number formats, and what one of them is made of."""
 
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -28,11 +29,18 @@ def formats_command(name: str | None, as_json: bool) -> None:
     if name is None:
         _list_formats(as_json)
         return
-    chosen = family(name)
+    block = BLOCK_FORMATS.get(name)
+    chosen = family(block.element if block else name)
     if as_json:
         members = [_describe(item) for item in chosen.members]
-        print_json({"name": name, "summary": chosen.summary, "members": members})
+        more = asdict(block) if block else {}
+        print_json({"name": name, "summary": chosen.summary, "members": members, **more})
         return
+    if block:
+        print_line(
+            f"{block.name}: blocks of {block.group_size} weights of {block.element}, whose scales "
+            f"method {block.method!r} makes; {block.source}"
+        )
     for item in chosen.members:
         if isinstance(item, CodebookSlot):
             _show_slot(item)

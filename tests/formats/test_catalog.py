@@ -324,6 +324,17 @@ def test_unknown_name(look_up, known):
         look_up("int9")
 
 
+def test_unknown_name_like_a_block_format():
+    with pytest.raises(ValueError, match=r"; closest to it: mxfp4, mxfp6_e3m2, mxfp6_e2m3$"):
+        family("mxfp6")
+
+
+def test_block_formats_are_no_families():
+    sentence = "'nvfp4' is a block format, which only quantisers take; its numbers are those of"
+    with pytest.raises(ValueError, match=f"^{sentence} 'float4_e2m1'$"):
+        family("nvfp4")
+
+
 def test_unknown_name_like_no_other():
     with pytest.raises(ValueError, match=r"which `lutra formats` lists$"):
         family("zzzzzz")

@@ -110,6 +110,14 @@ def test_formats(lutra):
         assert entry.summary in listed
 
 
+def test_block_format(lutra):
+    shown = lutra("formats", "nvfp4").out
+    assert shown.startswith("nvfp4: blocks of 16 weights of float4_e2m1, whose scales method 'nv' ")
+    described = json.loads(lutra("formats", "nvfp4", "--json").out)
+    assert (described["name"], described["group_size"]) == ("nvfp4", 16)
+    assert [item["name"] for item in described["members"]] == ["float4_e2m1"]
+
+
 @pytest.mark.parametrize("name", CATALOG)
 def test_one_format(lutra, name):
     shown = lutra("formats", name)
