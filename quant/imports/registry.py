@@ -16,6 +16,9 @@ from .squeezellm import SqueezeLlmImporter
 
 __all__ = ["IMPORTERS", "detect_importer"]
 
+# Packed weights of formats whose configuration says what they mean.
+_PACKED = (AwqImporter.marker, CompressedTensorsImporter.marker)
+
 IMPORTERS: dict[str, type[Importer]] = {
     item.name: item
     for item in (
@@ -40,7 +43,8 @@ def detect_importer(source: CheckpointSource) -> type[Importer] | None:
     Raises
     ------
     :exc:`ValueError`
-        If it is quantised by a method that no importer reads, or more than one would read it.
+        If it is quantised by a method that no importer reads, more than one would read it, or it
+        has packed weights and no configuration says how.
     FileError
         If a file is damaged.
     """
@@ -56,5 +60,12 @@ def detect_importer(source: CheckpointSource) -> type[Importer] | None:
         raise ValueError(
             f"{source.path} is quantised by {method!r}, which Lutra does not import; it imports "
             f"{', '.join(IMPORTERS)}"
+        )
+    packed = next((name for name in source.tensor_names if name.endswith(_PACKED)), None)
+    if packed is not None:
+        raise ValueError(
+            f"{source.path} has packed weights, such as {packed!r}, but no configuration beside "
+            "them that says how: a config.json with its quantization_config, or "
+            "quantize_config.json; --from float takes what else there is"
         )
     return None

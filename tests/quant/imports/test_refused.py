@@ -242,6 +242,16 @@ def test_a_short_group_comes_last(tmp_path):
     assert np.array_equal(matrix.dequantize().astype(np.float32), wanted)
 
 
+@pytest.mark.parametrize("write", [write_gptq, write_awq, write_compressed_tensors])
+def test_packed_weights_without_a_configuration(tmp_path, write):
+    sample = write(tmp_path, np.random.default_rng(1))
+    for name in ("config.json", "quantize_config.json"):
+        (sample.path / name).unlink(missing_ok=True)
+    sentence = r"has packed weights, such as 'model\.a\..*', but no configuration beside them"
+    with pytest.raises(ValueError, match=sentence):
+        detect_importer(CheckpointSource(sample.path))
+
+
 def test_a_target_inside_the_checkpoint(tmp_path):
     sample = write_gptq(tmp_path, np.random.default_rng(1))
     with pytest.raises(ValueError, match="must not replace its checkpoint"):
