@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..formats import family
+from ..formats import BLOCK_FORMATS, family
 from ..quant import (
     METHODS,
     AnyRecipe,
@@ -76,7 +76,7 @@ class _List(click.ParamType):
     default="128",
     show_default=True,
     metavar="WEIGHTS[,...]",
-    help="Group sizes to try each format with, or 'row'.",
+    help="Group sizes to try each format with, or 'row'; block formats have their own.",
 )
 @click.option(
     "--method",
@@ -224,6 +224,9 @@ def _recipes(
         return [(Path(path).name, load_recipe(path)) for path in recipe_paths]
     found: list[tuple[str, AnyRecipe]] = []
     for name in format_names:
+        if name in BLOCK_FORMATS:
+            found.append((name, _block_recipe(name, methods, scale_width)))
+            continue
         chosen = family(name)
         serving = [item.name for item in METHODS.values() if item.serves(chosen)]
         if methods is None:
@@ -243,6 +246,13 @@ def _recipes(
                 )
                 found.append((name, recipe))
     return found
+
+
+def _block_recipe(name: str, methods: list[str] | None, scale_width: int) -> Recipe:
+    """Return the one recipe of a block format, whose group size and method are its own."""
+    own = BLOCK_FORMATS[name].method
+    method = own if methods is None or {"all", own} & set(methods) else methods[0]
+    return Recipe(format=name, method=method, scale_width=scale_width)
 
 
 def _measures(named: tuple[str, AnyRecipe]) -> bool:

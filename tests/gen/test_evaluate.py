@@ -69,6 +69,21 @@ def test_a_method_is_tried_where_it_serves(lutra, checkpoint):
     assert [case["method"] for case in found["cases"]] == ["mse", "greedy"]
 
 
+def test_block_formats_have_one_recipe(lutra, checkpoint):
+    path = checkpoint()
+    arguments = ["--format", "int4,nvfp4", "--group-size", "8,row", "--json"]
+    found = json.loads(lutra("evaluate", path, *arguments).out)
+    cases = [(case["format"], case["group_size"], case["method"]) for case in found["cases"]]
+    assert cases == [("int4", "8", "absmax"), ("int4", "row", "absmax"), ("nvfp4", "16", "nv")]
+    arguments = ["--format", "int4,mxfp4", "--method", "all", "--json"]
+    found = json.loads(lutra("evaluate", path, *arguments).out)
+    cases = [(case["group_size"], case["method"]) for case in found["cases"]]
+    assert cases.count(("32", "mx")) == 1
+    refused = lutra("evaluate", path, "--format", "mxfp4", "--method", "mse")
+    assert refused.status == 2
+    assert "Format 'mxfp4' is made by method 'mx', not 'mse'" in refused.err
+
+
 def test_a_folder_of_shards(lutra, tmp_path, checkpoint):
     whole = json.loads(lutra("evaluate", checkpoint(), "--json").out)
     (tmp_path / "shards").mkdir()
