@@ -6,6 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from ..formats import BLOCK_FORMATS
 from .file_error import FileError
 from .layered_recipe import LayeredRecipe
 from .mixture import Mixture
@@ -91,6 +92,8 @@ def _inherit(top: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in top.items() if name in kept} | own
     if "format" in own:
         kept = _UNIFORM - {"format", "method", "codebook", "options"}
+        if str(own["format"]) in BLOCK_FORMATS:  # which has a size of its own
+            kept -= {"group_size"}
     elif "allocator" in own:
         kept = {"group_size", "scale_width", "budget"}
     else:

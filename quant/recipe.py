@@ -138,6 +138,8 @@ class Recipe:
 
 def _integer(thing: str, value: object, wanted: str) -> int:
     try:
+        if isinstance(value, bool):  # TOML's true, which is no 1
+            raise TypeError
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         raise ValueError(f"{thing} must be {wanted}, not {value!r}") from None

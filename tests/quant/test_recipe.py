@@ -3,7 +3,8 @@ import json
 import pytest
 
 from lutra.formats import BLOCK_FORMATS, CATALOG
-from lutra.quant import METHODS, Recipe
+from lutra.quant import METHODS, LayeredRecipe, Recipe
+from lutra.quant.parse_recipe import parse_recipe
 
 QUANTIZED = [
     name
@@ -43,6 +44,8 @@ def test_defaults_are_written_out():
         ('{"format": "int4", "method": "greedy"}', "cannot quantise"),
         ('{"format": "int4", "group_size": 0}', "at least 1"),
         ('{"format": "int4", "scale_width": "8"}', "Scale width must be an integer"),
+        ('{"format": "int4", "scale_width": true}', "Scale width must be an integer"),
+        ('{"format": "int4", "group_size": true}', "Group size must be an integer"),
     ],
 )
 def test_bad_recipes(text, sentence):
@@ -79,3 +82,15 @@ def test_block_formats_have_no_other_choice(choices, sentence):
 def test_other_names_are_not_written_down():
     assert Recipe(format="pot4").format == "float4_e3m0"
     assert Recipe(format="pot4").group_size == 128
+
+
+def test_tables_of_block_formats_have_their_own_groups():
+    text = json.dumps({
+        "format": "int3",
+        "group_size": 64,
+        "layers": [{"match": "*.q", "format": "nvfp4"}, {"match": "*.k", "format": "int4"}],
+    })
+    recipe = parse_recipe(text)
+    assert isinstance(recipe, LayeredRecipe)
+    assert recipe.rules[0] == Recipe(format="nvfp4")
+    assert recipe.rules[1] == Recipe(format="int4", group_size=64)
