@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from ...formats import QuantizedMatrix, member
 from ..file_error import FileError
 from .exact_matrix import exact_matrix
 from .safetensors_importer import SafetensorsImporter
+from .scale_rows import scale_rows
 from .source import CheckpointSource
 from .unpack import unpack_nibbles
 
@@ -119,6 +120,11 @@ class BitsAndBytesImporter(SafetensorsImporter):
         blocks = np.arange(0, rows * columns, size) // state.block
         raw = self.source.read(f"{layer}.weight").reshape(-1).view(np.uint8)
         codes = unpack_nibbles(raw, high_first=True)[: rows * columns]
+        if state.kind == "nf4" and not self.notes:
+            self.notes.append(
+                "NF4: scales are exact; values are on a grid of 1/127 and up to 0.0037 scales from "
+                "the table of bitsandbytes"
+            )
         matrix = exact_matrix(
             codes=codes.reshape(rows, columns),
             members=member(_MEMBERS[state.kind]),
@@ -127,8 +133,7 @@ class BitsAndBytesImporter(SafetensorsImporter):
             bias=self.bias(layer, rows),
         )
         # Not in the scales themselves: those of weights in float16 have few bits.
-        step = np.float32(1 / _PEAKS[state.kind])
-        return replace(matrix, row_scales=matrix.row_scales * step)
+        return scale_rows(matrix, np.float32(1 / _PEAKS[state.kind]))
 
     def _octets(self, layer: str) -> int:
         """Return the bytes of a layer's codes, which may be stored as numbers of another type."""

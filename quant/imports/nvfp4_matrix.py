@@ -1,12 +1,11 @@
 """A quantised matrix of NVFP4: codes of E2M1, scales of E4M3 and one float32 for all."""
 
-from dataclasses import replace
-
 import numpy as np
 import numpy.typing as npt
 
 from ...formats import QuantizedMatrix, member
 from .exact_matrix import exact_matrix
+from .scale_rows import scale_rows
 
 __all__ = ["NVFP4_GROUP", "nvfp4_matrix"]
 
@@ -47,7 +46,7 @@ def nvfp4_matrix(
     Raises
     ------
     :exc:`ValueError`
-        If a scale becomes infinite.
+        If a scale becomes infinite, or too small for float32.
     """
 
     def build(values: npt.NDArray[np.float32]) -> QuantizedMatrix:
@@ -67,5 +66,4 @@ def nvfp4_matrix(
     except ValueError:
         if not np.isfinite(rounded).all() or not np.isfinite(common):
             raise
-    matrix = build(scales)
-    return replace(matrix, row_scales=matrix.row_scales * common), False
+    return scale_rows(build(scales), common), False

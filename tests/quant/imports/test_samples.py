@@ -167,6 +167,15 @@ def test_scales_of_float16_stay_narrow(tmp_path):
     assert opened(sample).read("model.a").scale_width <= 17
 
 
+@pytest.mark.parametrize(("kind", "notes"), [("nf4", 1), ("fp4", 0)])
+def test_values_of_nf4_are_noted(tmp_path, kind, notes):
+    importer = opened(write_bitsandbytes(tmp_path, np.random.default_rng(1), kind=kind))
+    for _ in range(2):
+        importer.read("model.a")
+    assert len(importer.notes) == notes
+    assert all("values are on a grid of 1/127" in note for note in importer.notes)
+
+
 @pytest.mark.parametrize("divides", [False, True])
 def test_scales_of_nvfp4_that_lie_far_apart(tmp_path, divides):
     writer = write_compressed_floats if divides else write_modelopt
