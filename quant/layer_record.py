@@ -13,6 +13,8 @@ from .trits import DIGIT_CODES, pack_trits, trit_bytes, unpack_trits
 
 __all__ = ["LayerRecord"]
 
+_LARGEST = 62  # bits of a size, so that it is an int64
+
 
 @dataclass(frozen=True, kw_only=True)
 class LayerRecord:
@@ -100,6 +102,11 @@ class LayerRecord:
         return max(item.scale_count for item in self.members)
 
     @property
+    def scale_type(self) -> str:
+        """Type of the stored scales."""
+        return "int16" if self.scale_width < 16 else "int32"
+
+    @property
     def has_zeros(self) -> bool:
         """Whether some member has a zero-point."""
         return any(item.has_zero_point for item in self.members)
@@ -134,6 +141,8 @@ class LayerRecord:
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise ValueError(f"{name} must be a positive integer, not {value!r}")
+            if value.bit_length() > _LARGEST:
+                raise ValueError(f"{name} must have at most {_LARGEST} bits, not be {value}")
         if self.packing not in ("bits", "trits"):
             raise ValueError(f"packing must be 'bits' or 'trits', not {self.packing!r}")
         if not self.members:

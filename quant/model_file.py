@@ -73,11 +73,18 @@ class ModelFile:
         ------
         :exc:`ValueError`
             If there is no such layer; the sentence lists some that there are.
+        FileError
+            If its sizes are not those of its tensors.
         """
         if name not in self._records:
             some = ", ".join(self.layers[:8]) + (", …" if len(self.layers) > 8 else "")
             raise ValueError(f"{self.path} has no layer {name!r}; it has {some}")
-        return self._records[name]
+        record = self._records[name]
+        # Before anything of these sizes is made, which a damaged file may say anything of.
+        groups = (record.rows, record.groups, record.scale_count)
+        self._check_shape(f"{name}.scales", record.scale_type, groups)
+        self._check_shape(f"{name}.codes", "uint8", (record.rows, record.packed_bytes))
+        return record
 
     def layer(self, name: str) -> QuantizedMatrix:
         """Read a layer.
@@ -90,10 +97,9 @@ class ModelFile:
             If its tensors are missing or not as the file describes them.
         """
         record = self.record(name)
-        groups = (record.rows, record.groups)
+        groups = (record.rows, record.groups, record.scale_count)
         packed = (record.rows, record.packed_bytes)
-        scale_type = np.int16 if record.scale_width < 16 else np.int32
-        scales = self._tensor(name, "scales", scale_type, (*groups, record.scale_count))
+        scales = self._tensor(name, "scales", record.scale_type, groups)
         bias = None
         if f"{name}.bias" in self._file.entries:
             bias = self._tensor(name, "bias", np.float32, (record.rows,))
@@ -206,6 +212,14 @@ class ModelFile:
                 f"{shape}, not {array.dtype} of shape {array.shape}"
             )
         return array
+
+    def _check_shape(self, tensor: str, dtype: str, shape: tuple[int, ...]) -> None:
+        found = self._file.entry(tensor).shape
+        if found != shape:
+            raise FileError(
+                f"Tensor {tensor!r} of {self.path} must be {dtype} of shape {shape}, not of shape "
+                f"{found}"
+            )
 
     def _outliers(self, layer: str, rows: int) -> Outliers | None:
         entries = [self._file.entries.get(f"{layer}.{tensor}") for tensor in _OUTLIERS]

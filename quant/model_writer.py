@@ -6,7 +6,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from ..formats import QuantizedMatrix
@@ -148,8 +147,7 @@ class ModelWriter:
         self._append(f"{name}.codes", record.pack(matrix.codes))
         if len(matrix.members) > 1:
             self._append(f"{name}.format_ids", matrix.format_ids)
-        scale_type = np.int16 if matrix.scale_width < 16 else np.int32
-        self._append(f"{name}.scales", matrix.scales.astype(scale_type))
+        self._append(f"{name}.scales", matrix.scales.astype(record.scale_type))
         if record.has_zeros:
             self._append(f"{name}.zeros", matrix.zeros)
         self._append(f"{name}.row_scales", matrix.row_scales)

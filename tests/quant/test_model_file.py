@@ -1,5 +1,6 @@
 import hashlib
 import json
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -471,7 +472,9 @@ def test_metadata_that_are_not_as_they_should_be(tmp_path, metadata, sentence):
     [
         {"rows": "5"},
         {"rows": 0},
+        {"rows": 1 << 62},
         {"group_size": None},
+        {"group_size": 1 << 70},
         {"columns": 2.0},
         {"code_width": 3},
         {"code_width": 9},
@@ -506,6 +509,21 @@ def test_tensors_that_do_not_fit_their_description(tmp_path, fields, sentence):
     changed_layer(path, **fields)
     with pytest.raises(FileError, match=sentence):
         ModelFile(path).layer("a")
+
+
+@pytest.mark.parametrize("name", ["rows", "columns"])
+@pytest.mark.parametrize("size", [1 << 30, 1 << 61])
+def test_sizes_of_no_tensor_take_no_memory(tmp_path, name, size):
+    path = write(tmp_path / "m.safetensors", a=made())
+    changed_layer(path, **{name: size})
+    model = ModelFile(path)
+    for ask in (model.group_counts, model.weight_counts, model.code_bits, model.bits_per_weight):
+        tracemalloc.start()
+        with pytest.raises(FileError, match=r"^Tensor 'a\.\w+' of .* must be u?int\d+ of shape"):
+            ask("a")
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 1 << 20
 
 
 def test_a_tensor_that_is_missing(tmp_path):
