@@ -21,6 +21,7 @@ from ..quant import (
     method_for,
     quantize_file,
 )
+from ..quant.imports import detect_importer
 from ..sim import LanguageTest
 from ..sim.tiny_lm import load
 from .config import EngineConfig, load_config
@@ -169,6 +170,8 @@ def evaluate_command(
     elif checkpoint is not None:
         raise click.UsageError(f"--checkpoint goes with a model file; {source} is none")
     opened = Checkpoint(source if checkpoint is None else checkpoint)
+    if not choices["patterns"]:
+        _refuse_quantised(opened)
     with progress_bar() as progress:
         test = None
         if text is not None:
@@ -192,6 +195,16 @@ def evaluate_command(
         print_json(report_cases(opened, test, cases))
     else:
         print_cases(opened, test, cases)
+
+
+def _refuse_quantised(checkpoint: Checkpoint) -> None:
+    """Refuse a checkpoint of which only what was not quantised would be measured."""
+    found = detect_importer(checkpoint.source)
+    if found is not None:
+        raise click.UsageError(
+            f"{checkpoint.path} is a quantised checkpoint, of {found.name}; give one of floats, or "
+            "name layers that it has as floats with --layers"
+        )
 
 
 def _open_model(source: str) -> ModelFile | None:

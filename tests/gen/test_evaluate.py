@@ -12,6 +12,7 @@ from lutra.gen.evaluation import evaluate_model
 from lutra.quant import METHODS, Checkpoint, Recipe, quantize, quantize_file, weight_error
 from lutra.sim import LanguageTest, ModelDims, TinyLM
 from lutra.sim.model_dims import tensor_shapes
+from lutra.sim.sample_checkpoints import write_awq
 
 DIMS = ModelDims(
     hidden_size=24, intermediate_size=40, layer_count=1, head_count=3, context_length=16
@@ -82,6 +83,14 @@ def test_block_formats_have_one_recipe(lutra, checkpoint):
     refused = lutra("evaluate", path, "--format", "mxfp4", "--method", "mse")
     assert refused.status == 2
     assert "Format 'mxfp4' is made by method 'mx', not 'mse'" in refused.err
+
+
+def test_a_quantised_checkpoint(lutra, tmp_path):
+    sample = write_awq(tmp_path / "awq", np.random.default_rng(1))
+    refused = lutra("evaluate", sample.path)
+    assert refused.status == 2
+    assert "is a quantised checkpoint, of awq; give one of floats" in refused.err
+    assert lutra("evaluate", sample.path, "--layers", "lm_head").status == 0
 
 
 def test_a_folder_of_shards(lutra, tmp_path, checkpoint):
