@@ -39,7 +39,10 @@ def slim_quant(
     Mozaffari et al., SLiM, ICML 2025, 2410.09615, section 3.1, SLiM-Quant.
     """
     grid = ValueGrid(family.members)
-    delta = np.float32(_bound(weights, grid) / grid.reach[0])
+    # Near 1, so that bins of the tiniest weights are still numbers; a power of two rounds nothing.
+    exponent = int(np.frexp(np.abs(weights).max())[1])
+    bound = np.ldexp(_bound(np.ldexp(weights, -exponent), grid), exponent)
+    delta = np.float32(bound / grid.reach[0])
 
     def search(some: _Floats, factors: object = None, /) -> QuantizedGroups:
         count = some.shape[1]

@@ -61,6 +61,24 @@ def test_slim_quant_takes_these_bounds(name):
     assert mean < np.square(nearest(values, weights / delta) * delta - weights).mean()
 
 
+@pytest.mark.parametrize("exponent", [-130, -100, 100])
+def test_slim_quant_of_other_units(exponent):
+    weights = np.random.default_rng(6).integers(-400, 401, (12, 32)).astype(np.float32)
+    plain, moved = (
+        quantize(np.ldexp(weights, shift), format="int4", group_size=16, method="slim_quant")
+        for shift in (0, exponent)
+    )
+    assert np.array_equal(moved.codes, plain.codes)
+    if exponent > -120:  # below, the scale itself has fewer bits
+        assert np.array_equal(moved.row_scales, np.ldexp(plain.row_scales, exponent))
+
+
+def test_slim_quant_of_the_least_weights():
+    weights = np.full((2, 4), 1e-45, np.float32)
+    made = quantize(weights, format="int4", method="slim_quant")
+    assert np.isfinite(made.dequantize()).all()
+
+
 def test_slim_quant_of_zeros():
     assert not quantize(np.zeros((2, 9)), format="int4", method="slim_quant").dequantize().any()
 
