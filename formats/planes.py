@@ -83,7 +83,8 @@ def _candidates(length: int, wanted: frozenset[int]) -> Iterator[Sequence[int]]:
     span = max(wanted | {0}) - min(wanted | {0})
     if comb(2 * span + length - 2, length - 1) > _SEARCH_LIMIT:
         return
-    digits = [sign * size for size in range(1, span + 1) for sign in (1, -1)]
+    sizes = range(1, span + 1) if length > 1 else ()  # one coefficient is all last, however wide
+    digits = [sign * size for size in sizes for sign in (1, -1)]
     for head in combinations_with_replacement(digits, length - 1):
         sums = _subset_of_each_sum(head).keys()
         missing = wanted - sums

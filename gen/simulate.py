@@ -132,11 +132,18 @@ def compare_layer(
 
 
 def families(matrix: QuantizedMatrix) -> str:
-    """Return the names that a user knows a layer's formats by, with a ``+`` between them."""
+    """Return the names that a user knows a layer's formats by, with a ``+`` between them.
+
+    A format of several families goes by the first, unless the layer has just another's formats.
+    """
     used = {matrix.members[index] for index in np.unique(matrix.format_ids)}
-    names = [entry.name for entry in CATALOG.values() if not used.isdisjoint(entry.members)]
-    known = {item for name in names for item in CATALOG[name].members}
-    return "+".join(names + sorted(item.name for item in used - known))
+    for entry in CATALOG.values():
+        if entry.members == matrix.members:
+            return entry.name
+    first = {item: entry.name for entry in reversed(CATALOG.values()) for item in entry.members}
+    names = {first[item] for item in used if item in first}
+    others = sorted(item.name for item in used if item not in first)
+    return "+".join([name for name in CATALOG if name in names] + others)
 
 
 def summarize(comparisons: Iterable[LayerComparison], *, sim: str) -> dict[str, Any]:

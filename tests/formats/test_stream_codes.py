@@ -26,7 +26,8 @@ def _name(item):
 
 def _are_integers(item):
     """Whether the values are as many neighbours, whose bits are those of the code."""
-    return sorted(item.values) == list(range(min(item.values), max(item.values) + 1))
+    low = min(item.values)
+    return sorted(item.values) == list(range(low, low + len(item.values)))
 
 
 def _sum(coefficients, digits):

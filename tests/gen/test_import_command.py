@@ -117,6 +117,7 @@ def test_an_export_as_json(lutra, gptq):
         "format": "gptq",
         "files": ["model.safetensors", "quantize_config.json", "config.json"],
         "layers": ["model.a"],
+        "scale_change": 0.0,
     }
     assert len(CheckpointSource("out").tensor_names) == 5
 

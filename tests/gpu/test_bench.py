@@ -46,5 +46,5 @@ def test_plot_has_a_line_for_each_format(bench, tmp_path):
     ]
     bench.write_plot(tmp_path / "plot.svg", rows)
     text = (tmp_path / "plot.svg").read_text(encoding="utf-8")
-    assert text.count("<line") == 4
+    assert text.count('stroke-width="1.5"') == 2
     assert "64 x 128" in text

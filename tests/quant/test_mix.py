@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lutra.formats import CATALOG, family
+from lutra.formats import CATALOG, FreeFormat, family
 from lutra.quant import METHODS, method_for, quantize
 from lutra.quant.groups import search_groups
 from lutra.quant.mix import mix
@@ -28,12 +28,14 @@ def weights_of(rows=9, columns=56, seed=3):
 
 @pytest.mark.parametrize("name", SEARCHED)
 def test_one_candidate_is_what_it_would_be_alone(name):
+    """But for codebooks of a group: alone, codes are those nearest to the rounded entries."""
     weights = weights_of()
+    nearest = isinstance(family(name).members[0], FreeFormat)
     for width in (4, 8, 16):
         made = mix([candidate(weights, name)], np.zeros((9, 4), np.int64), width)
         alone = quantize(weights, format=name, group_size=16, scale_width=width)
         assert made.members == alone.members
-        for field in ("codes", "format_ids", "scales", "zeros", "row_scales"):
+        for field in ("codes", "format_ids", "scales", "zeros", "row_scales")[nearest:]:
             assert np.array_equal(getattr(made, field), getattr(alone, field)), field
 
 
