@@ -178,7 +178,7 @@ def test_discard(hdl):
             assert not ctx.get(dut.occupied)
         ctx.set(dut.discard, 0)
         await io.until_ready()
-        got = await io.read(4, 1)
+        got = await io.read(4, ActivationStore(parameters=parameters).latency)
         assert got == [[4] * 16, [5] * 16]
 
     hdl.simulate(dut, bench)
