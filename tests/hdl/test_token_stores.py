@@ -182,3 +182,31 @@ def test_discard(hdl):
         assert got == [[4] * 16, [5] * 16]
 
     hdl.simulate(dut, bench)
+
+
+def test_discard_while_full(hdl):
+    """A beat is accepted in each cycle, and what was kept before stays as it was."""
+    parameters = hdl.parameters(("int4",), INT8, tokens=2, max_columns=16)
+    dut = TokenStores(parameters=parameters)
+    latency = ActivationStore(parameters=parameters).latency
+    vectors = [np.full(16, value, dtype=np.int8) for value in range(1, 10)]
+
+    async def bench(ctx):
+        io = Bench(hdl, parameters, ctx, dut, vectors)
+        for _ in range(20):
+            await io.cycle()
+        assert io.source.sent == 2 * 2 * 4
+        ctx.set(dut.discard, 1)
+        for _ in range(3 * 4):
+            sent = io.source.sent
+            await io.cycle()
+            assert io.source.sent == sent + 1
+        ctx.set(dut.discard, 0)
+        for first, second in [(1, 2), (3, 4), (8, 9)]:
+            await io.until_ready()
+            assert await io.read(4, latency) == [[first] * 16, [second] * 16]
+            await io.release()
+        assert io.source.finished
+        assert not ctx.get(dut.occupied)
+
+    hdl.simulate(dut, bench)
