@@ -272,7 +272,7 @@ def engine(formal, kind="lut", output="int"):
 
 PROOFS = {
     "integers out": (lambda formal: convert(formal, INT), 4, True),
-    "floats out": (lambda formal: convert(formal, FLOAT, 1), 12, False),
+    "floats out": (lambda formal: convert(formal, FLOAT, 1), 18, False),
     "rows in order": (drained, 10, False),
     "two rows in order": (lambda formal: drained(formal, 2), 9, False),
     "activations": (stores, 11, False),
@@ -301,7 +301,7 @@ FAULTS = {
     "floats out": ("not", "pos", 0),
     "rows in order": ("eq", "ne", 0),
     "two rows in order": ("eq", "ne", 4),
-    "slices of a lane": ("mux", "swapped", 2),
+    "slices of a lane": ("mux", "swapped", 1),
     "weights": ("and", "or", 22),  # a beat is taken that is offered or asked for
 }
 
