@@ -25,9 +25,12 @@ ENGINES = {
 
 HOW = {"depth": 4, "induction": True, "solver": "yices", "memory_map": False}
 
+# Signals without a name in the design are called $signal, and opt_clean would drop such a name
+# where a register has another; in the netlist it may be the only one.
 _RTL = """\
 read_verilog rtl.v
 hierarchy -top {top}
+setattr -set keep 1 w:$signal*
 proc
 flatten
 opt -full
