@@ -1,6 +1,6 @@
 """The catalogue: every number format that Lutra knows, by name."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
@@ -106,7 +106,7 @@ def _plain(number_format: NumberFormat, summary: str) -> Family:
     return Family(number_format.name, (number_format,), summary)
 
 
-def _families():
+def _integers() -> Iterator[Family]:
     for width in range(2, 9):
         yield _plain(_integer(width), f"{width}-bit integer, symmetric")
         yield _plain(
@@ -123,6 +123,9 @@ def _families():
         ValueFormat("ternary", 2, (0, 1, -2, -1), source="two's complement", unused=(2,)),
         "-1, 0, +1",
     )
+
+
+def _binary_codings() -> Iterator[Family]:
     for width in range(1, 5):
         signs = "a sign with its scale" if width == 1 else f"{width} signs, each with its own scale"
         yield _plain(BinaryCodingFormat(f"bcq{width}", width), signs)
@@ -130,10 +133,16 @@ def _families():
             BinaryCodingFormat(f"bcq{width}_asym", width, offset=True),
             f"{signs}, and an offset",
         )
+
+
+def _floats() -> Iterator[Family]:
     for width in range(3, 9):
         for exponent in range(min(width - 1, MAX_EXPONENT_WIDTH), 0, -1):
-            item = minifloat(exponent, width - 1 - exponent)
-            yield _plain(item, f"{width}-bit float, {_float_bits(item)}; no infinity, no NaN")
+            mantissa = width - 1 - exponent
+            split = _float_bits(exponent, mantissa)
+            yield _plain(
+                minifloat(exponent, mantissa), f"{width}-bit float, {split}; no infinity, no NaN"
+            )
     yield _plain(
         replace(minifloat(4, 3), name="float8_e4m3fn", unused=(0x7F, 0xFF)),
         "8-bit float E4M3 whose codes of NaN are not produced",
@@ -146,6 +155,9 @@ def _families():
         ),
         "8-bit float E5M2 whose codes of infinity and NaN are not produced",
     )
+
+
+def _special_values() -> Iterator[Family]:
     yield _bitmod(3, _FP3, 0, {3: (1, 2, -4, 1), 6: (-4, 2, 4, -1)})
     bitmod4 = _bitmod(4, _FP4, 1, {5: (-1, 2, 4, 9, -17), 8: (-2, 3, -4, -8, 13)})
     yield bitmod4
@@ -164,6 +176,9 @@ def _families():
         (*razer, *bitmod4.members),
         "FP4 with one special value a group, from +2.5, -2.5, +5, -5, +8, -8",
     )
+
+
+def _tables() -> Iterator[Family]:
     flint = ValueFormat("flint4", 4, _sign_magnitude(_FLINT4), source=_ANT)
     yield _plain(flint, "4-bit flint: floats at the ends, integers between")
     yield Family(
@@ -195,6 +210,9 @@ def _families():
         ValueFormat("iq4_nl", 4, _IQ4, source="ggml, table of IQ4_NL and IQ4_XS"),
         "4-bit table of ggml's IQ4",
     )
+
+
+def _several_scales() -> Iterator[Family]:
     for width in range(2, 9):
         yield _plain(
             AffineFormat(f"int{width}_affine", width),
@@ -207,9 +225,8 @@ def _families():
         )
 
 
-def _float_bits(item: ValueFormat) -> str:
+def _float_bits(exponent: int, mantissa: int) -> str:
     """Say how the bits of a small float are split."""
-    exponent, mantissa = (int(part) for part in item.name.split("_e")[1].split("m"))
     parts = (f"{exponent} exponent bit{'s' * (exponent > 1)}",)
     if mantissa:
         parts += (f"{mantissa} mantissa bit{'s' * (mantissa > 1)}",)
@@ -218,7 +235,9 @@ def _float_bits(item: ValueFormat) -> str:
     return ", ".join(parts)
 
 
-CATALOG: dict[str, Family] = {entry.name: entry for entry in _families()}
+_KINDS = (_integers, _binary_codings, _floats, _special_values, _tables, _several_scales)
+
+CATALOG: dict[str, Family] = {entry.name: entry for families in _KINDS for entry in families()}
 """Families whose formats have values of their own."""
 
 CODEBOOKS: dict[str, Family] = {
