@@ -55,6 +55,7 @@ def configuration(
     lanes: int,
     width: int,
     act_width: int,
+    device: str = "xc7",
     adder_levels: int = 1,
     formats: Sequence[str] = FORMATS,
 ) -> EngineConfig:
@@ -77,7 +78,12 @@ def configuration(
             "act_width": act_width,
             "output": "float32",
         },
-        "datapath": {"act_lanes": 16, "slices_ahead": 1, "adder_levels": adder_levels},
+        "datapath": {
+            "act_lanes": 16,
+            "slices_ahead": 1,
+            "adder_levels": adder_levels,
+            "lut_inputs": TARGETS[device].lut_inputs,
+        },
         "core": chosen["core"],
     })
 
@@ -118,6 +124,7 @@ def measure_engines(arguments: argparse.Namespace, progress) -> list[dict[str, A
                     lanes=arguments.lanes,
                     width=arguments.width,
                     act_width=act_width,
+                    device=device,
                     adder_levels=arguments.adder_levels,
                 )
                 progress(f"{name} of {act_width} bits on {device}", len(rows) / runs)
@@ -146,6 +153,7 @@ def measure_inner_products(arguments: argparse.Namespace, progress) -> list[dict
                 lanes=8,
                 width=arguments.width,
                 act_width=8,
+                device=device,
                 adder_levels=arguments.adder_levels,
             )
             text = verilog.convert(
@@ -209,6 +217,7 @@ def ladder_row(item: str, name: str, device: str, arguments: argparse.Namespace)
         lanes=8,
         width=arguments.width,
         act_width=8,
+        device=device,
         adder_levels=arguments.adder_levels,
         formats=[item],
     )

@@ -17,6 +17,7 @@ from ..hdl.activation_store import store_latency, token_latency
 from ..hdl.align import exponent_width
 from ..hdl.convert_output import output_latency
 from ..hdl.drain import Drain
+from ..hdl.word_queue import queue_depth
 from ..sim import EngineInterface, EngineTiming
 from .keywords import KEYWORDS
 
@@ -84,6 +85,7 @@ class EngineConfig:
         parameters, schedule = self.parameters, LaneSchedule(self.parameters)
         return EngineTiming(
             member_cycles=parameters.member_cycles,
+            queue_depth=queue_depth(parameters.layout.ahead),
             slices_ahead=parameters.slices_ahead,
             multiply_interval=parameters.multiply_interval,
             release=schedule.release,
@@ -379,6 +381,7 @@ PRESETS: dict[str, EngineConfig] = {
             "act_lanes": 16,
             "slices_ahead": 1,
             "adder_levels": 1,
+            "lut_inputs": 4,
             "core": LutOptions(mu=9, table="block"),
         },
         Numerics(act_width=14),

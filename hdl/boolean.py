@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from amaranth import Const, Value
 from amaranth.hdl import ValueLike
 
-__all__ = ["Function", "distinct", "evaluate", "look_up", "reduce_truth"]
+__all__ = ["Function", "distinct", "evaluate", "inputs_of", "look_up", "reduce_truth"]
 
 Function = bool | tuple
 """A constant, or (bit, function where it is 1, function where it is 0)."""
@@ -32,6 +32,14 @@ def reduce_truth(truth: int, code_width: int) -> Function:
 def distinct(tables: Iterable[tuple[int, int]]) -> list[Function]:
     """List the functions of some (truth table, code width) once each, in order of appearance."""
     return list(dict.fromkeys(reduce_truth(truth, code_width) for truth, code_width in tables))
+
+
+def inputs_of(function: Function) -> set[int]:
+    """Return the bits of a code that a function depends on."""
+    if isinstance(function, bool):
+        return set()
+    bit, high, low = function
+    return {bit} | inputs_of(high) | inputs_of(low)
 
 
 def evaluate(function: Function, bits: Sequence[ValueLike], width: int) -> Value:

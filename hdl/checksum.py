@@ -17,10 +17,10 @@ _GROUP = 6  # bits that one register sums: one look-up table, or two of four inp
 class Checksum(wiring.Component):
     """Compares the checksum of each section, one beat a cycle.
 
-    Everything that comes in goes through a pipeline of ``latency`` registers: bits of a beat, sums
-    of a few of them, the folded beat (:class:`BeatFold`). At its end stands the CRC-32. What
-    happens there is what would happen at once without registers, and so does not depend on when
-    beats come.
+    Everything that comes in goes through a pipeline of registers: bits of a beat, sums of a few of
+    them, the folded beat (:class:`BeatFold`). At its end stands the CRC-32, and one more register
+    behind the comparison. What happens there is what would happen at once without registers, and so
+    does not depend on when beats come.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class Checksum(wiring.Component):
     Attributes
     ----------
     latency : int
-        Cycles from ``check`` to the comparison: 2, or 1 for beats that are not folded.
+        Cycles from ``check`` to the result: 3, or 2 for beats that are not folded.
 
     Members
     -------
@@ -41,7 +41,7 @@ class Checksum(wiring.Component):
     check : :py:`In(1)`
         It is the section's checksum, and the next section begins; wins over ``enable``.
     pending : :py:`Out(1)`
-        A checksum has been given and not been compared before this cycle.
+        A checksum has been given and its result not been told before this cycle.
     wrong : :py:`Out(1)`
         A checksum differs, ``latency`` cycles after it was given.
     """
@@ -54,7 +54,8 @@ class Checksum(wiring.Component):
 
     def __init__(self, *, width: int) -> None:
         self.fold = BeatFold(width)
-        self.latency = 2 if self.fold.words else 1
+        self._stages = 2 if self.fold.words else 1
+        self.latency = self._stages + 1
         super().__init__({
             "data": In(width),
             "enable": In(1),
@@ -68,24 +69,26 @@ class Checksum(wiring.Component):
         m.submodules.crc32 = crc = Crc32(width=self.fold.width)
         m.d.comb += [
             crc.data.eq(self._folded(m)),
-            crc.enable.eq(delay(m, self.enable, self.latency, name="enable", control=True)),
+            crc.enable.eq(delay(m, self.enable, self._stages, name="enable", control=True)),
         ]
         # One register after the other, as for the data.
         checks: list[Value] = [self.check]
-        for stage in range(self.latency):
+        for stage in range(self._stages):
             checks.append(delay(m, checks[-1], 1, name=f"check_{stage}", control=True))
-        given = delay(m, self.data[:CRC_WIDTH], self.latency, name="given")
+        given = delay(m, self.data[:CRC_WIDTH], self._stages, name="given")
+        differs = delay(m, given != crc.crc, 1, name="differs")
+        compared = delay(m, checks[-1], 1, name="compared", control=True)
         m.d.comb += [
             crc.clear.eq(checks[-1]),
-            self.pending.eq(Cat(checks[1:]).any()),
-            self.wrong.eq(checks[-1] & (given != crc.crc)),
+            self.pending.eq(Cat(checks[1:], compared).any()),
+            self.wrong.eq(compared & differs),
         ]
         return m
 
     def _folded(self, m: Module) -> Value:
-        """Return the beat, folded, ``latency`` cycles later."""
+        """Return the beat, folded, ``_stages`` cycles later."""
         if not self.fold.words:
-            return delay(m, self.data, self.latency, name="beat")
+            return delay(m, self.data, self._stages, name="beat")
         bits = []
         for index, positions in enumerate(self.fold.sums):
             groups = [positions[i : i + _GROUP] for i in range(0, len(positions), _GROUP)]

@@ -72,9 +72,10 @@ class Lane(wiring.Component):
     ends_span : :py:`In(1)`
         It is the last of a span.
     push : :py:`In(1)`
-        It belongs to the lane's own stream; only while ``room`` is set.
+        It belongs to the lane's own stream; only where ``room`` was set in the cycle
+        before.
     room : :py:`Out(1)`
-        Whether a word can be taken.
+        Whether a word can be taken in this cycle and another one in the next.
     start : :py:`In(1)`
         A layer's words begin.
     program : :py:`In(program_layout(parameters))`

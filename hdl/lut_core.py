@@ -46,7 +46,12 @@ class LutCore(Core):
     @property
     def _inject(self) -> int:
         """Cycles from a step to when its slice's activation sum is needed."""
-        return 2 + self._look_up
+        return self._key + self._look_up
+
+    @property
+    def _key(self) -> int:
+        """Cycles from a step to its key."""
+        return PlaneDecoder.latency + 1
 
     @property
     def _weigh_cycles(self) -> int:
@@ -73,9 +78,9 @@ class LutCore(Core):
             m.d.comb += decoder.codebooks.eq(self.codebooks)
         m.d.sync += key.eq(decoder.key)
 
-        slice_at_look_up = delay(m, self.slice, 2, name="look_up_slice")
-        slice_at_inject = delay(m, slice_at_look_up, self._inject - 2, name="inject_slice")
-        plane_bits = delay(m, decoder.plane, self._inject - 1, name="inject_plane")
+        slice_at_look_up = delay(m, self.slice, self._key, name="look_up_slice")
+        slice_at_inject = delay(m, slice_at_look_up, self._look_up, name="inject_slice")
+        plane_bits = delay(m, decoder.plane, self._look_up + 1, name="inject_plane")
         plane = data.View(plane_layout(parameters), plane_bits)
         negative = Signal()
         with m.Switch(plane.coefficient):

@@ -51,6 +51,8 @@ class EngineParameters:
     adder_levels : int
         Levels of adders between two registers, 1 to 4. With 1 most devices take the fewest LUTs
         and run fastest; every sum then takes more cycles, and more flip-flops.
+    lut_inputs : int
+        Inputs of the device's look-up tables, 4 to 6, for which decoders of digit planes are made.
 
     Raises
     ------
@@ -66,6 +68,7 @@ class EngineParameters:
     act_lanes: int = 8
     slices_ahead: int = 2
     adder_levels: int = 2
+    lut_inputs: int = 6
 
     def __post_init__(self) -> None:
         width = self.layout.width
@@ -84,6 +87,8 @@ class EngineParameters:
             raise ValueError(f"slices_ahead must be in 1..16, not {self.slices_ahead!r}")
         if not isinstance(self.adder_levels, int) or not 1 <= self.adder_levels <= 4:
             raise ValueError(f"adder_levels must be in 1..4, not {self.adder_levels!r}")
+        if not isinstance(self.lut_inputs, int) or not 4 <= self.lut_inputs <= 6:
+            raise ValueError(f"lut_inputs must be in 4..6, not {self.lut_inputs!r}")
         shapes = zip(
             (item.code_width for item in self.layout.members), self.layout.header_slots, strict=True
         )

@@ -1,14 +1,17 @@
 """From codes to the digit plane that one cycle looks up."""
 
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from amaranth import Cat, Const, Module, Signal, Value
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from .boolean import Function, distinct, evaluate, reduce_truth
+from .boolean import Function, distinct, evaluate, inputs_of, reduce_truth
 from .choose import choose
 from .codebooks import CodebookLookUp, codebooks_member
+from .memory_attributes import IN_LOGIC
 from .parameters import EngineParameters
 from .pipeline import delay
 
@@ -33,8 +36,12 @@ def plane_layout(parameters: EngineParameters) -> data.StructLayout:
 class PlaneDecoder(wiring.Component):
     """Digit bits of one plane of a slice, for whichever format its weights have.
 
-    Latency is 1 cycle, throughput is one step a cycle, no backpressure. Steps beyond the format's
-    planes are not to be asked for.
+    Latency is :attr:`latency` cycles, throughput is one step a cycle, no backpressure. Steps beyond
+    the format's planes are not to be asked for.
+
+    Of all functions of a code that are some plane's digit, a step takes one. A register each keeps
+    it for every weight, or 0 by its reset where another one is taken, which costs no LUT; what is
+    left is an OR. Functions of several bits share a register where one LUT can choose among them.
 
     Parameters
     ----------
@@ -66,6 +73,7 @@ class PlaneDecoder(wiring.Component):
     codebooks: data.View
     key: Signal
     plane: data.View
+    latency = 2
 
     def __init__(self, *, parameters: EngineParameters) -> None:
         self.parameters = parameters
@@ -83,39 +91,72 @@ class PlaneDecoder(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         layout = self.parameters.layout
-        functions = distinct(
-            (layout.stream_truth(item, plane.truth), item.code_width)
-            for item in layout.members
-            for plane in item.planes
-        )
+        shares = self._shares()
         address = Cat(self.step, self.format)
         # What each step of each format takes stands in a table: data, not logic. It is looked up
         # before the digits, or their logic would be made anew for each weight to save that time.
+        shape = self._step_shape(shares)
         m.submodules.steps = steps = memory.Memory(
-            shape=self._step_shape(functions), depth=1 << len(address), init=self._steps(functions)
+            shape=shape, depth=1 << len(address), init=self._steps(shares), attrs=IN_LOGIC
         )
         read = steps.read_port(domain="comb")
-        step = data.View(read.data.shape(), delay(m, read.data, 1, name="step_facts"))
+        m.d.comb += read.addr.eq(address)
+        step = data.View(shape, delay(m, read.data, 1, name="step_facts"))
+        later = data.View(shape, delay(m, step, 1, name="later_facts"))
 
+        # The zero-point's digit is that of one weight more.
+        codes = []
+        for bit in range(layout.max_code_width):
+            zero = self.zero[bit] if bit < len(self.zero) else Const(0, 1)
+            codes.append(delay(m, Cat(self.codes[bit], zero), 1, name=f"codes_{bit}"))
+        digits = self._digits(m, shares, codes, step)
+        looked_up = self._looked_up(m, [code[:-1] for code in codes])
+        key = digits[:-1] if looked_up is None else digits[:-1] | looked_up
         m.d.comb += [
-            read.addr.eq(address),
-            self.plane.coefficient.eq(step.coefficient),
-            self.plane.bipolar.eq(step.bipolar),
+            self.key.eq(key),
+            self.plane.coefficient.eq(later.coefficient),
+            self.plane.bipolar.eq(later.bipolar),
+            self.plane.zero.eq(digits[-1] & later.has_zero),
         ]
-        codes = [
-            delay(m, self.codes[bit], 1, name=f"codes_{bit}")
-            for bit in range(layout.max_code_width)
-        ]
-        looked_up = self._looked_up(m, codes)
-        digits = choose([evaluate(f, codes, layout.width) for f in functions], step.function)
-        m.d.comb += self.key.eq(digits if looked_up is None else digits | looked_up)
-        if len(self.zero):
-            zero = delay(m, self.zero, 1, name="zero")
-            bits = [*zero, *[Const(0, 1)] * layout.max_code_width]
-            digit = choose([evaluate(f, bits, 1) for f in functions], step.function)
-            m.d.comb += self.plane.zero.eq(digit & step.has_zero)
-
         return m
+
+    def _shares(self) -> list[list[Function]]:
+        """Deal the functions of all planes to registers: each bit of a code has one of its own."""
+        layout = self.parameters.layout
+        shares: list[list[Function]] = []
+        several: list[Function] = []
+        for function in distinct(
+            (layout.stream_truth(item, plane.truth), item.code_width)
+            for item in layout.members
+            for plane in item.planes
+        ):
+            if len(inputs_of(function)) > 1:
+                several.append(function)
+            else:
+                shares.append([function])
+        inputs = max((len(inputs_of(function)) for function in several), default=0)
+        together = 1 << max(0, self.parameters.lut_inputs - inputs)
+        shares += [several[at : at + together] for at in range(0, len(several), together)]
+        return shares
+
+    def _digits(
+        self, m: Module, shares: list[list[Function]], codes: list[Value], step: data.View
+    ) -> Value:
+        """Return the digit of every weight and of the zero-point, a cycle later."""
+        width = self.parameters.layout.width + 1
+        kept = []
+        for index, share in enumerate(shares):
+            digits = Signal(width, name=f"digits_{index}", reset_less=True)
+            taken = choose([evaluate(f, codes, width) for f in share], step.within)
+            if len(shares) == 1:
+                m.d.sync += digits.eq(taken)
+            else:
+                with m.If(step.share[index]):
+                    m.d.sync += digits.eq(taken)
+                with m.Else():
+                    m.d.sync += digits.eq(0)
+            kept.append(digits)
+        return reduce(or_, kept)
 
     def _looked_up(self, m: Module, codes: list[Value]) -> Value | None:
         """Digits that are bits of a codebook's entries, 0 for other formats; None without any."""
@@ -132,27 +173,34 @@ class PlaneDecoder(wiring.Component):
             for code in range(1 << slot.code_width):
                 entry = Value.cast(self.codebooks[slot.name][code])
                 m.d.comb += codebook.entries[slot.name][code].eq(entry.bit_select(step, 1))
-        return codebook.o[0]
+        return delay(m, codebook.o[0], 1, name="looked_up")
 
-    def _step_shape(self, functions: list[Function]) -> data.StructLayout:
+    def _step_shape(self, shares: list[list[Function]]) -> data.StructLayout:
         return data.StructLayout({
-            "function": range(len(functions)),
+            "share": len(shares),  # one-hot
+            "within": range(max(map(len, shares))),
             "coefficient": plane_layout(self.parameters)["coefficient"].shape,
             "bipolar": 1,
             "has_zero": 1,
         })
 
-    def _steps(self, functions: list[Function]) -> list[Any]:
+    def _steps(self, shares: list[list[Function]]) -> list[Any]:
         """Table contents; what stands beyond a format's planes does not matter."""
         coefficients = plane_coefficients(self.parameters)
         layout = self.parameters.layout
+        places = {
+            function: (share, within)
+            for share, functions in enumerate(shares)
+            for within, function in enumerate(functions)
+        }
         rows: list[Any] = []
         for item in layout.members:
             for plane in item.planes:
+                truth = layout.stream_truth(item, plane.truth)
+                share, within = places[reduce_truth(truth, item.code_width)]
                 rows.append({
-                    "function": functions.index(
-                        reduce_truth(layout.stream_truth(item, plane.truth), item.code_width)
-                    ),
+                    "share": 1 << share,
+                    "within": within,
                     "coefficient": coefficients.index(plane.coefficient),
                     "bipolar": plane.bipolar,
                     "has_zero": item.has_zero_point,

@@ -213,7 +213,10 @@ class Unpack(wiring.Component):
         self._bank = Signal()  # of the layer's first tile
         self._index = Signal(SPAN_HEADER["index"])  # of the span
         self._tiles = Signal(LAYER_HEADER["tiles"])  # in this span and after it
-        self._beats = Signal(SPAN_HEADER["beats"])  # left of the span
+        self._beats = Signal(SPAN_HEADER["beats"])  # of the span, after the one at hand
+        self._span_ends = Signal()  # there is none
+        self._span_ended = Signal()  # there was none after the one before
+        self._last_span = Signal()
         self._frame = Signal(range(FRAME_BEATS))  # beats of the frame so far
 
     # -- header ------------------------------------------------------------------------------------
@@ -332,31 +335,34 @@ class Unpack(wiring.Component):
                 m.d.comb += self._found.eq(Error.VERSION)
             with m.Elif(wrong_span):
                 m.d.comb += self._found.eq(Error.SIZE)
-            m.d.sync += self._beats.eq(span.beats)
+            m.d.sync += [self._beats.eq(span.beats - 1), self._span_ends.eq(span.beats == 1)]
+            m.d.sync += self._last_span.eq(self._tiles <= self._layer.span_tiles)
             m.next = "WORDS"
         with m.State("WORDS"):
             self._notice_waiting(m)
             m.d.comb += [
                 self.i.ready.eq(self.room),
                 self.push.eq(self._take),
-                self.ends_span.eq(self._beats == 1),
+                self.ends_span.eq(self._span_ends),
             ]
             with m.If(self._take):
-                m.d.sync += self._beats.eq(self._beats - 1)
+                m.d.sync += self._span_ended.eq(self._span_ends)
                 m.d.sync += self._frame.eq(self._frame + 1)
-                with m.If(self.ends_span | (self._frame == FRAME_BEATS - 1)):
+                with m.If(self._span_ends | (self._frame == FRAME_BEATS - 1)):
                     m.d.sync += self._frame.eq(0)
                     m.next = "FRAME_CRC"
+                with m.If(~self._span_ends):
+                    m.d.sync += self._beats.eq(self._beats - 1)
+                    m.d.sync += self._span_ends.eq(self._beats == 1)
         with m.State("FRAME_CRC"):
-            span_ends, last_span = self._beats == 0, self._tiles <= self._layer.span_tiles
-            m.d.comb += self._expect_last.eq(span_ends & last_span)
+            m.d.comb += self._expect_last.eq(self._span_ended & self._last_span)
             with m.If(self._take_checksum(m)):
                 m.next = "WORDS"
-                with m.If(span_ends):
+                with m.If(self._span_ended):
                     m.d.sync += self._index.eq(self._index + 1)
                     m.d.sync += self._tiles.eq(self._tiles - self._layer.span_tiles)
                     m.next = "SPAN"
-                with m.If(span_ends & last_span):
+                with m.If(self._span_ended & self._last_span):
                     m.next = "DRAIN"
         with m.State("DRAIN"):
             with m.If(self.idle & ~self._checksum.pending):

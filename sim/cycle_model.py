@@ -21,8 +21,10 @@ class EngineTiming:
     ----------
     member_cycles : tuple of int
         Steps of a slice for each of the layout's formats.
+    queue_depth : int
+        Words that wait in a lane.
     slices_ahead : int
-        Slices that wait in a lane.
+        Slices that do.
     multiply_interval : int
         Between group sums of a lane.
     release, add : int
@@ -44,6 +46,7 @@ class EngineTiming:
     """
 
     member_cycles: tuple[int, ...]
+    queue_depth: int
     slices_ahead: int
     multiply_interval: int
     release: int
@@ -174,7 +177,7 @@ class _Words:
     """The lanes' words of one pass: pushed to all lanes at a time, taken by each at its own."""
 
     def __init__(self, packed: PackedLayer, layout: StreamLayout, timing: EngineTiming) -> None:
-        self._ahead = layout.ahead
+        self._depth = timing.queue_depth
         self._span_gap = layout.span_header_beats + 3
         streams = list(_lane_streams(packed, layout, timing))
         # Words of every span: as many as the lane with the most has.
@@ -211,18 +214,14 @@ class _Words:
         int
             When the row sums are final.
         """
-        lanes, ahead = self._lanes, self._ahead
+        lanes = self._lanes
         for lane in lanes:
             lane.begin()
         finished = 0
         pushed: list[int] = []
         time = start + self._span_gap
         for index, gap in enumerate(self._gaps):
-            if index >= ahead:
-                for lane in lanes:
-                    if len(lane.taken) <= index - ahead:
-                        raise ValueError("The engine would wait for ever for words of this stream")
-                    time = max(time, lane.taken[index - ahead] + 1)
+            time = self._when_there_is_room(index, time, bool(pushed) and time == pushed[-1] + 1)
             pushed.append(time)
             time += gap
             for lane in lanes:
@@ -236,6 +235,28 @@ class _Words:
         # sums that follow this word take longer than that, in the lane that has most words.
         return max(lane.idle for lane in lanes)
 
+    def _when_there_is_room(self, index: int, time: int, follows: bool) -> int:
+        """Return when word ``index``, which comes at ``time``, is taken by all lanes.
+
+        Lanes' room is told a cycle late, and so counts the word of the cycle before as one that is
+        still to come: where this one ``follows`` at once, room for two is enough.
+        """
+        before = index - self._depth
+        if before < 0 or (
+            follows
+            and all(
+                before == 0 or (len(lane.taken) >= before and lane.taken[before - 1] + 2 <= time)
+                for lane in self._lanes
+            )
+        ):
+            return time
+        for lane in self._lanes:
+            if len(lane.taken) <= before:
+                raise ValueError("The engine would wait for ever for words of this stream")
+            time = max(time + follows, lane.taken[before] + 2)
+            follows = False
+        return time
+
 
 class _Word(NamedTuple):
     """What a lane's word does."""
@@ -244,9 +265,10 @@ class _Word(NamedTuple):
     tile: int
     ends_record: bool
     ends_tile: bool
+    alone: bool  # the record has no other
 
 
-_PLAIN = _Word(0, 0, False, False)
+_PLAIN = _Word(0, 0, False, False, False)
 
 
 class _Lane:
@@ -255,6 +277,7 @@ class _Lane:
     def __init__(self, words: list[_Word], layout: StreamLayout, timing: EngineTiming) -> None:
         self._words, self._timing = words, timing
         self._first_batch = layout.batch_shape[0]
+        self._look_up = int(len(layout.members) > 1)  # cycles until a header's meaning is known
         self.begin()
 
     def begin(self) -> None:
@@ -274,10 +297,12 @@ class _Lane:
         taken, slices, ahead = self.taken, self._slices, self._timing.slices_ahead
         for index in range(len(taken), len(pushed)):
             word = self._words[index]
-            time = pushed[index] + 1
+            time = pushed[index] + 2
             if taken:
-                # A cycle after the one before; the first header takes one more.
-                time = max(time, taken[-1] + (2 if index == self._first_batch else 1))
+                # A cycle after the one before; the first header takes one more. What a header means
+                # is looked up meanwhile, if there are words enough.
+                first = index == self._first_batch
+                time = max(time, taken[-1] + 1 + first + self._look_up * (first + word.alone))
             if word.steps:
                 if word.tile >= len(filled):
                     return
@@ -324,7 +349,8 @@ def _lane_streams(
                 for index in range(slices[record]):
                     ends = index == slices[record] - 1
                     words += [_PLAIN] * (code_width - 1)
-                    words.append(_Word(cycles, tile, ends, ends and record == last))
+                    alone = code_width * slices[record] == 1
+                    words.append(_Word(cycles, tile, ends, ends and record == last, alone))
             first = last + 1
         yield spans
 

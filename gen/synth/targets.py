@@ -43,6 +43,11 @@ class Target:
     few_pins: tuple[str, ...] = ()
 
     @property
+    def lut_inputs(self) -> int:
+        """Inputs of its look-up tables, as ``datapath.lut_inputs``."""
+        return 6 if self.family in ("xc7", "xcup") else 4
+
+    @property
     def places(self) -> bool:
         """Whether there is place and route for it."""
         return bool(self.nextpnr)

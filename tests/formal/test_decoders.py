@@ -68,10 +68,11 @@ def _claim_value(
 
 
 def planes(formal, decoder=PlaneDecoder):
-    """One copy of the decoder a plane, so that all of a code are seen at once: a cycle later."""
+    """One copy of the decoder a plane, so that all of a code are seen at once, `latency` later."""
     parameters, bench, *inputs = _inputs(formal)
     number, _, code, zero, _ = inputs
-    late_number, late_scale, late_code, late_zero, late_has = map(bench.past, inputs)
+    late = [bench.past(value, decoder.latency) for value in inputs]
+    late_number, late_scale, _, _, _ = late
     layout = parameters.layout
     coefficients = Array(Const(c, VALUE) for c in plane_coefficients(parameters))
     columns = Cat(Cat(bit, Const(0, layout.width - 1)) for bit in code)
@@ -95,7 +96,6 @@ def planes(formal, decoder=PlaneDecoder):
         for_weight = Mux(dut.key[0], coefficient, Mux(dut.plane.bipolar, -coefficient, 0))
         total += Mux(own, for_weight, 0)
         total_zero += Mux(own & dut.plane.zero, coefficient, 0)
-    late = (late_number, late_scale, late_code, late_zero, late_has)
     _claim_value(formal, bench, parameters, *late, total, total_zero)
     return bench
 
@@ -158,12 +158,12 @@ class WrongPlanes(PlaneDecoder):
 
 @pytest.mark.parametrize("make", [planes, terms, values])
 def test_every_code(formal, make):
-    first = int(make is planes)
+    first = PlaneDecoder.latency if make is planes else 0
     formal.prove(make(formal), depth=1 + first, first=first)
 
 
 def test_wrong_planes_are_found(formal):
-    formal.refute(planes(formal, WrongPlanes), "weight less zero", depth=2, first=1)
+    formal.refute(planes(formal, WrongPlanes), "weight less zero", depth=3, first=2)
 
 
 @pytest.mark.parametrize(("make", "module"), [(terms, term_decoder), (values, value_decoder)])

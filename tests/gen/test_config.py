@@ -67,6 +67,7 @@ def test_every_field_goes_through_toml(tmp_path):
             act_lanes=12,
             slices_ahead=3,
             adder_levels=1,
+            lut_inputs=4,
         ),
     )
     (tmp_path / "c.toml").write_text(config.to_toml())

@@ -65,7 +65,7 @@ def _verdicts(hdl, dut, width, *, pause, check_pause):
 def test_each_section(hdl, width, pause, check_pause):
     """Sections directly behind each other, beats of one alone, pauses before any beat."""
     dut = Checksum(width=width)
-    assert dut.latency == (2 if width > 128 else 1)
+    assert dut.latency == (3 if width > 128 else 2)
     wanted, found = _verdicts(hdl, dut, width, pause=pause, check_pause=check_pause)
     assert found == wanted
     assert len(set(wanted)) == 2

@@ -142,7 +142,7 @@ def test_planes(hdl, mixture, width):
                 sums = np.zeros(256, dtype=np.int64)
                 for step in range(len(layout.members[number].planes)):
                     ctx.set(dut.step, step)
-                    await ctx.tick()
+                    await ctx.tick().repeat(dut.latency)
                     key = ctx.get(dut.key)
                     coefficient = coefficients[ctx.get(dut.plane.coefficient)]
                     sums += [coefficient * (key >> code & 1) for code in range(256)]

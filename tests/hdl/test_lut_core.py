@@ -158,10 +158,10 @@ def test_activations_are_held_long_enough(hdl, mu, table):
 
 
 @pytest.mark.parametrize(
-    ("width", "mu", "latency"), [(8, 8, 4), (8, 4, 5), (8, 2, 5), (8, 1, 6), (16, 1, 6), (24, 4, 6)]
+    ("width", "mu", "latency"), [(8, 8, 5), (8, 4, 6), (8, 2, 6), (8, 1, 7), (16, 1, 7), (24, 4, 7)]
 )
 def test_latency(hdl, width, mu, latency):
-    """Decode in two cycles, look up, a stage for each two levels of the tree, inject."""
+    """Decode in three cycles, look up, a stage for each two levels of the tree, inject."""
     parameters = hdl.parameters(("int4",), INT8, width=width, mu=mu, group_sizes=(width,))
     core = LutCore(parameters=parameters)
     assert (core.latency, core.hold_cycles) == (latency, latency - 1)

@@ -18,10 +18,11 @@ MIXTURES = {
 }
 
 
-def _parameters(hdl, formats):
+def _parameters(hdl, formats, **changes):
     width = 256 if len(formats) > 2 else 1 << max(CATALOG[name].code_width for name in formats)
     width = max(width, 32)
-    return hdl.parameters(formats, lanes=1, width=width, group_sizes=(), tile_slices=1, act_lanes=8)
+    shape = {"lanes": 1, "width": width, "group_sizes": (), "tile_slices": 1, "act_lanes": 8}
+    return hdl.parameters(formats, **shape, **changes)
 
 
 def _bits(plane, item):
@@ -29,10 +30,13 @@ def _bits(plane, item):
     return [plane.truth >> code & 1 for code in range(1 << item.code_width)]
 
 
-@pytest.mark.parametrize("mixture", MIXTURES)
-def test_every_code(hdl, mixture):
+@pytest.mark.parametrize(
+    ("mixture", "lut_inputs"),
+    [*((name, 6) for name in MIXTURES), ("every kind", 4), ("every kind", 5), ("mixed", 4)],
+)
+def test_every_code(hdl, mixture, lut_inputs):
     """One lane per code, so that one look shows a whole truth table."""
-    parameters = _parameters(hdl, MIXTURES[mixture])
+    parameters = _parameters(hdl, MIXTURES[mixture], lut_inputs=lut_inputs)
     layout = parameters.layout
     dut = PlaneDecoder(parameters=parameters)
     coefficients = plane_coefficients(parameters)
@@ -45,7 +49,7 @@ def test_every_code(hdl, mixture):
             ctx.set(dut.format, number)
             for step, plane in enumerate(item.planes):
                 ctx.set(dut.step, step)
-                await ctx.tick()
+                await ctx.tick().repeat(dut.latency)
                 where = f"plane {step} of {item.name}"
                 assert coefficients[ctx.get(dut.plane.coefficient)] == plane.coefficient, where
                 assert ctx.get(dut.plane.bipolar) == plane.bipolar, where
@@ -78,7 +82,7 @@ def test_every_zero_point(hdl, mixture):
                 for zero in zeros:
                     ctx.set(dut.format, number)
                     ctx.set(dut.zero, zero)
-                    await ctx.tick()
+                    await ctx.tick().repeat(dut.latency)
                     expected = digits[zero] if item.has_zero_point else 0
                     assert ctx.get(dut.plane.zero) == expected, (item.name, step, zero)
 
@@ -97,7 +101,7 @@ def test_codes_do_not_depend_on_each_other(hdl):
                 ctx.set(dut.codes[bit], (code >> bit & 1) << code % 8)
             for step in range(2):
                 ctx.set(dut.step, step)
-                await ctx.tick()
+                await ctx.tick().repeat(dut.latency)
                 assert ctx.get(dut.key) == (code >> step & 1) << code % 8
 
     hdl.simulate(dut, bench)

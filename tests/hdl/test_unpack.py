@@ -339,7 +339,7 @@ def test_no_layer_is_done_before_its_checksum(hdl, width, fault, late):
     place = {"header": rows + 1, "weights": last - 1, "checksum": last}
     if fault:
         beats[place[fault]] ^= 1 << 5
-    latency = 2 if parameters.layout.beat_width > 128 else 1
+    latency = 3 if parameters.layout.beat_width > 128 else 2
 
     async def script(ctx):
         ctx.set(dut.rows_free, 0b11)

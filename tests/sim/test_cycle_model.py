@@ -10,6 +10,7 @@ from lutra.sim import EngineTiming, predict_cycles, random_matrix
 
 TIMING = EngineTiming(
     member_cycles=(4,),
+    queue_depth=16,
     slices_ahead=2,
     multiply_interval=1,
     release=3,
@@ -40,8 +41,8 @@ def test_one_slice_by_hand():
     header = layout.span_header_beats
     assert (header, layout.batch_shape[0]) == (1, 5)
     first_word = start + header + 3
-    # A word is taken a cycle after it is there; the slice's turn comes in the cycle after its last.
-    taken = first_word + 1 + 5 + 1 + 4 - 1
+    # A word is taken two cycles after it came; the slice's turn comes in the cycle after its last.
+    taken = first_word + 2 + 5 + 1 + 4 - 1
     last_step = taken + 1 + 4
     idle = last_step + TIMING.add + 2
     # One cycle to begin, a beat a row, the conversion.
