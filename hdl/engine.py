@@ -166,15 +166,18 @@ class Engine(wiring.Component):
         def some(name: str) -> Value:
             return Cat(getattr(lane, name) for lane in lanes).any()
 
-        m.d.sync += unpack.room.eq(every("room"))  # lanes tell of it a cycle early
+        # Lanes tell of room a cycle early; what is told of them otherwise may be a cycle late.
+        m.d.sync += [
+            unpack.room.eq(every("room")),
+            unpack.idle.eq(~some("busy")),
+            unpack.unknown.eq(some("unknown")),
+            unpack.cut_short.eq(some("cut_short")),
+        ]
         m.d.comb += [
             finished[0].eq(Cat(lane.finished[0] for lane in lanes).all()),
             finished[1].eq(Cat(lane.finished[1] for lane in lanes).all()),
             builder.finished.eq(finished),
-            unpack.idle.eq(~some("busy")),
             unpack.working.eq(some("working") | builder.working),
-            unpack.unknown.eq(some("unknown")),
-            unpack.cut_short.eq(some("cut_short")),
         ]
 
     def _connect_outputs(

@@ -120,6 +120,9 @@ class HeaderReader(wiring.Component):
         beats, slots = layout.batch_shape
         batch = Signal(beats * layout.width, reset_less=True)
         raw = Signal(layout.header_width, reset_less=True)
+        # What would stand for a format in each slot from the upcoming header's on, to look at
+        # without a choice among slots.
+        formats = Signal(data.ArrayLayout(layout.format_width, slots), reset_less=True)
         part = Signal(range(beats))
         m.d.comb += [self.batch_ends.eq(self.take & (part == beats - 1)), self.raw.eq(raw)]
         with m.If(self.take):
@@ -128,14 +131,12 @@ class HeaderReader(wiring.Component):
                 for index in range(beats):
                     with m.Case(index):
                         m.d.sync += batch.word_select(index, layout.width).eq(self.word)
+                        self._keep_formats(m, formats, index)
 
         upcoming = Signal(range(slots))  # where the upcoming header stands
-        meaning = self._look_up(m, self._format_at(m, batch, upcoming), upcoming)
-        # Of a header that did not fit its format is there all the same. Where no slot is left there
-        # is none; any length is too much then.
-        next_slots = self._slots_of(m, self._format_at(m, batch, meaning.after))
-        fits = Signal()
-        m.d.comb += fits.eq(meaning.after + next_slots <= slots)
+        left = Signal(range(slots + 1), init=slots)  # slots from there on
+        meaning = self._look_up(m, formats[0], upcoming, left)
+        fits = Signal()  # the header after that, too
         m.d.comb += self.upcoming_last_bit.eq(meaning.last_bit)
         with m.If(self.batch_ends):
             m.d.sync += self.batch_wanted.eq(0)
@@ -145,44 +146,50 @@ class HeaderReader(wiring.Component):
                 self.last_step.eq(meaning.last_step),
                 self.batch_wanted.eq(~fits),
                 upcoming.eq(Mux(fits, meaning.after, 0)),
+                left.eq(Mux(fits, meaning.left, slots)),
             ]
             with m.Switch(upcoming):
                 for slot in range(slots):
                     with m.Case(slot):
                         m.d.sync += raw.eq(batch[slot * layout.slot_width :])
         with m.If(self.begin):
-            m.d.sync += upcoming.eq(0)
+            m.d.sync += [upcoming.eq(0), left.eq(slots)]
+        m.d.comb += fits.eq(self._next_slots(m, formats, meaning.slots) <= meaning.left)
         self._refuse(m, raw)
         return m
 
-    def _format_at(self, m: Module, batch: Value, place: Value) -> Value:
-        """Choose the number of the format of the header that begins in a slot."""
+    def _keep_formats(self, m: Module, formats: data.View, part: int) -> None:
+        """Keep the bits of all slots' formats that stand in a word of the batch."""
         layout = self.parameters.layout
-        number = Signal(layout.format_width)
-        with m.Switch(place):
-            for slot in range(layout.batch_shape[1]):
-                with m.Case(slot):
-                    m.d.comb += number.eq(batch[slot * layout.slot_width :])
-        return number
+        for slot in range(layout.batch_shape[1]):
+            for bit in range(layout.format_width):
+                word, place = divmod(slot * layout.slot_width + bit, layout.width)
+                if word == part:
+                    m.d.sync += formats[slot][bit].eq(self.word[place])
 
-    def _look_up(self, m: Module, number: Value, slot: Value) -> data.View:
-        """Look up a format's meaning and where a header begins behind one of it."""
+    def _look_up(self, m: Module, number: Value, slot: Value, left: Value) -> data.View:
+        """Look up the upcoming header's format, and what is behind a header of it."""
         layout = self.parameters.layout
         several = len(layout.members) > 1
         found = Signal(
             data.StructLayout({
                 "last_bit": self.last_bit.shape(),
                 "last_step": self.last_step.shape(),
-                "after": range(layout.batch_shape[1] + layout.max_slots),
+                "slots": range(layout.max_slots + 1),
+                "after": slot.shape(),
+                "left": left.shape(),
             })
         )
         with m.Switch(number):
             for index, item in enumerate(layout.members):
+                slots = layout.header_slots[index]
                 with m.Case(index):
                     m.d.comb += [
                         found.last_bit.eq(item.code_width - 1),
                         found.last_step.eq(self.parameters.member_cycles[index] - 1),
-                        found.after.eq(slot + layout.header_slots[index]),
+                        found.slots.eq(slots),
+                        found.after.eq(slot + slots),
+                        found.left.eq(left - slots),
                     ]
         if several:
             m.d.sync += self.settled.eq(~self.load & ~self.batch_ends)
@@ -190,13 +197,26 @@ class HeaderReader(wiring.Component):
             m.d.comb += self.settled.eq(1)
         return data.View(found.shape(), delay(m, found, int(several), name="meaning"))
 
-    def _slots_of(self, m: Module, number: Value) -> Value:
-        """Look up the slots of a header whose format is known."""
-        found = Signal(range(self.parameters.layout.max_slots + 1), init=1)
+    def _next_slots(self, m: Module, formats: data.View, slots: Value) -> Value:
+        """Look up the slots of the header behind the upcoming one, which has ``slots``.
+
+        Of a header that did not fit its format is there all the same. Where no slot is left there
+        is none; any length is too much then.
+        """
+        layout = self.parameters.layout
+        number = Signal(layout.format_width)
+        found = Signal(range(layout.max_slots + 1), init=1)
+        with m.Switch(slots):
+            for count in sorted(set(layout.header_slots)):
+                with m.Case(count):
+                    behind = Value.cast(formats)[count * layout.format_width :]
+                    m.d.comb += number.eq(behind)
+                    with m.If(self.load):
+                        m.d.sync += Value.cast(formats).eq(behind)
         with m.Switch(number):
-            for index, slots in enumerate(self.parameters.layout.header_slots):
+            for index, count in enumerate(layout.header_slots):
                 with m.Case(index):
-                    m.d.comb += found.eq(slots)
+                    m.d.comb += found.eq(count)
         return found
 
     def _refuse(self, m: Module, raw: Value) -> None:

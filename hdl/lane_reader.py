@@ -133,6 +133,11 @@ class LaneReader(wiring.Component):
         ]
         # Steps may go on in a bank whose slices are all collected: it is not ready once more.
         m.d.sync += self._collected.eq((self._collected & ~self.release) | self._tile_collected)
+        # No other lane or layer makes a tile unready, so that this may be known a cycle late.
+        ready = self.filled & ~self._collected
+        m.d.sync += self._tile_ready.eq(
+            ready.bit_select(self._bank ^ self._tile_collected.any(), 1)
+        )
         m.submodules.headers = headers = self._headers
         m.d.comb += [
             headers.begin.eq(self.done),
@@ -150,8 +155,11 @@ class LaneReader(wiring.Component):
                 with m.If(self.start):
                     m.d.sync += [
                         self._blocks_left.eq(program.block),
+                        self._last_block.eq(program.block == 0),
                         self._tiles_left.eq(program.tile),
+                        self._last_tile.eq(program.tile == 0),
                         self._span_tiles_left.eq(program.span_tile),
+                        self._last_of_span.eq((program.tile == 0) | (program.span_tile == 0)),
                         self._first_tile.eq(1),
                         self._tile_last.eq(self._last_slice(program.tile == 0)),
                         self._slices_left.eq(self._last_slice(program.tile == 0)),
@@ -197,12 +205,17 @@ class LaneReader(wiring.Component):
         self._code_taken = Signal()
         self._completes = Signal()
         self._slice_room = Signal()
+        self._bank = Signal()  # of the tile at hand
+        self._tile_ready = Signal()
         self._collected = Signal(2)  # banks whose slices have all been collected
         self._tile_collected = Signal(2)  # ... just now
         # Counted down, so that whether one is the last is seen without a comparison.
         self._blocks_left = Signal.like(self.program.block)  # of the tile, after the one at hand
         self._tiles_left = Signal.like(self.program.tile)  # of the layer
         self._span_tiles_left = Signal.like(self.program.span_tile)  # of the span
+        self._last_block = Signal()  # none is left of each
+        self._last_tile = Signal()
+        self._last_of_span = Signal()
         self._first_tile = Signal()
         self._slices_left = Signal.like(self.program.tile_slice)  # of the row in this tile
         self._segment_left = Signal.like(self.program.tile_slice)  # ... if there are as many
@@ -271,11 +284,10 @@ class LaneReader(wiring.Component):
         """
         program, headers = self.program, self._headers
         block, tile_slice = Signal.like(program.block), Signal.like(program.tile_slice)
-        bank, tile_last = Signal(), self._tile_last
-        last_block, last_tile = self._blocks_left == 0, self._tiles_left == 0
-        last_of_span = last_tile | (self._span_tiles_left == 0)
+        bank, tile_last = self._bank, self._tile_last
+        last_block, last_tile = self._last_block, self._last_tile
         ends_record, ends_row, ends_tile, ends_layer = Signal(), Signal(), Signal(), Signal()
-        last_record = Signal()
+        last_record, may_complete = Signal(), Signal()
         m.d.comb += [
             ends_row.eq(self._slices_left == 0),
             ends_record.eq(ends_row | (self._segment_left == 0)),
@@ -284,22 +296,16 @@ class LaneReader(wiring.Component):
             last_record.eq(last_tile & last_block & (self._slices_left <= self._segment_left)),
         ]
         # The batch of the next record's header comes before the codes of this one.
-        batch_due, last_word, tile_ready = Signal(), Signal(), Signal()
+        batch_due, last_word = Signal(), Signal()
         m.d.comb += [
             batch_due.eq(headers.batch_wanted & ~last_record),
             last_word.eq((self._bits_left == 0) & ~batch_due),
             self._reading.eq(1),
             self._is_batch.eq(batch_due),
-            tile_ready.eq((self.filled & ~self._collected).bit_select(bank, 1)),
-            self._completes.eq(
-                available
-                & last_word
-                & tile_ready
-                & self._slice_room
-                & (headers.settled | ~ends_record)
-            ),
-            self._take.eq(Mux(last_word, self._completes, available)),
-            self._may_end.eq(self._completes & ends_tile & last_of_span),
+            may_complete.eq(self._tile_ready & self._slice_room & (headers.settled | ~ends_record)),
+            self._completes.eq(available & last_word & may_complete),
+            self._take.eq(available & (may_complete | ~last_word)),
+            self._may_end.eq(self._completes & ends_tile & self._last_of_span),
             self._code_taken.eq(self._take & ~batch_due),
             self._described.slice.eq(Cat(tile_slice[: len(self._described.slice) - 1], bank)),
             self._described.row.eq(Cat(block, program.row_bank)),
@@ -329,16 +335,21 @@ class LaneReader(wiring.Component):
                 m.d.sync += [
                     block.eq(Mux(last_block, 0, block + 1)),
                     self._blocks_left.eq(Mux(last_block, program.block, self._blocks_left - 1)),
+                    last_block.eq(Mux(last_block, program.block == 0, self._blocks_left == 1)),
                 ]
             with m.If(ends_tile):
-                next_last = self._last_slice(self._tiles_left == 1)
+                last_of_span, span_tiles_left = self._last_of_span, self._span_tiles_left
+                is_last = self._tiles_left == 1
+                next_last = self._last_slice(is_last)
                 m.d.sync += [
                     self._tiles_left.eq(self._tiles_left - 1),
+                    last_tile.eq(is_last),
                     self._first_tile.eq(0),
                     self._tile_last.eq(next_last),
                     self._slices_left.eq(next_last),
-                    self._span_tiles_left.eq(
-                        Mux(last_of_span, program.span_tile, self._span_tiles_left - 1)
+                    span_tiles_left.eq(Mux(last_of_span, program.span_tile, span_tiles_left - 1)),
+                    last_of_span.eq(
+                        is_last | Mux(last_of_span, program.span_tile == 0, span_tiles_left == 1)
                     ),
                     bank.eq(~bank),
                 ]

@@ -8,7 +8,7 @@ from .lookup import Lookup, entries_layout, lut_options, read_cycles
 from .parameters import EngineParameters
 from .pipeline import delay, sum_latency
 from .plane_decoder import PlaneDecoder, plane_coefficients, plane_layout
-from .weigh import magnitude_slots, weigh
+from .weigh import magnitude_slots, slot_choices, weigh, weigh_latency
 
 __all__ = ["LutCore"]
 
@@ -56,7 +56,7 @@ class LutCore(Core):
     @property
     def _weigh_cycles(self) -> int:
         """Cycles for the coefficient: adders have one of their own."""
-        return int(len(self._slots) > 1)
+        return weigh_latency(self._slots, levels=self.parameters.adder_levels)
 
     @property
     def _needs_slice_sums(self) -> bool:
@@ -87,7 +87,7 @@ class LutCore(Core):
             for index, factor in enumerate(self._coefficients):
                 with m.Case(index):
                     m.d.comb += negative.eq(factor < 0)
-        coefficient = delay(m, plane.coefficient, 1, name="coefficient")
+        choices = slot_choices(m, self._slots, plane.coefficient, name="coefficient")
         for token in range(parameters.tokens):
             m.submodules[f"lookup_{token}"] = lookup = Lookup(parameters=parameters)
             m.d.comb += [
@@ -104,8 +104,9 @@ class LutCore(Core):
                 digits = self._digits(lookup.sum, every, plane)
             total = Signal(signed(parameters.slice_width), name=f"total_{token}", reset_less=True)
             m.d.sync += total.eq(Mux(negative, ~digits, digits) + negative)
-            weighted = weigh(m, total, self._slots, coefficient, name=f"weighted_{token}")
-            weighted = delay(m, weighted, self._weigh_cycles, name=f"weighted_{token}")
+            levels = parameters.adder_levels
+            name = f"weighted_{token}"
+            weighted = weigh(m, total, self._slots, choices, levels=levels, name=name)
             m.d.comb += self.sums[token].eq(weighted)
 
         return m

@@ -192,6 +192,7 @@ class Unpack(wiring.Component):
         self._take = Signal()
         self._expect_last = Signal()
         self._found = Signal(Error)
+        self._noticed = Signal(Error)  # found in the cycle before
         self._unfit = Signal(Error)  # what is wrong with the vectors of the layer at hand
         self._layer = Signal(data.StructLayout(LAYER_HEADER))
         spare_rows = self._layer.blocks * layout.lanes - self._layer.rows
@@ -229,7 +230,7 @@ class Unpack(wiring.Component):
             m.d.comb += self.busy.eq(self._part != 0)
             with m.If(self._collect(m, header)):
                 m.next = "LAYER_SPARE"
-        wrong_version, wrong_layout, wrong_size = Signal(), Signal(), Signal()
+        wrong_version, wrong_layout, wrong_size = Signal(), Signal(), Signal(8)
         with m.State("LAYER_SPARE"):
             m.next = "LAYER_SIZE"
         with m.State("LAYER_SIZE"):
@@ -239,15 +240,18 @@ class Unpack(wiring.Component):
                 | (header.flags != 0)
             )
             m.d.sync += wrong_layout.eq(header.layout != layout.fingerprint)
+            segments = Cat(header.segment_slices == count for count in layout.segment_choices)
             m.d.sync += wrong_size.eq(
-                (header.rows == 0)
-                | (header.rows > layout.max_rows)
-                | (header.columns == 0)
-                | (header.columns > layout.max_columns)
-                | (header.span_tiles == 0)
-                | ~_within(spare_rows, layout.lanes)
-                | ~_within(spare_columns, layout.tile_columns)
-                | ~Cat(header.segment_slices == count for count in layout.segment_choices).any()
+                Cat(
+                    header.rows == 0,
+                    header.rows > layout.max_rows,
+                    header.columns == 0,
+                    header.columns > layout.max_columns,
+                    header.span_tiles == 0,
+                    ~_within(spare_rows, layout.lanes),
+                    ~_within(spare_columns, layout.tile_columns),
+                    ~segments.any(),
+                )
             )
             m.next = "LAYER_CHECK"
         with m.State("LAYER_CHECK"):
@@ -255,7 +259,7 @@ class Unpack(wiring.Component):
                 m.d.comb += self._found.eq(Error.VERSION)
             with m.Elif(wrong_layout):
                 m.d.comb += self._found.eq(Error.FORMAT)
-            with m.Elif(wrong_size):
+            with m.Elif(wrong_size.any()):
                 m.d.comb += self._found.eq(Error.SIZE)
             one_span = header.span_tiles >= header.tiles
             unused = spare_columns[: (layout.tile_columns - 1).bit_length()] // layout.width
@@ -365,7 +369,7 @@ class Unpack(wiring.Component):
                 with m.If(self._span_ended & self._last_span):
                     m.next = "DRAIN"
         with m.State("DRAIN"):
-            with m.If(self.idle & ~self._checksum.pending):
+            with m.If(self.idle & ~self._checksum.pending & (self._noticed == Error.NONE)):
                 m.d.comb += self.done.eq(1)
                 m.d.sync += self.row_bank.eq(~self.row_bank)
                 m.d.sync += self._bank.eq(self._bank ^ self._layer.tiles[0])
@@ -429,8 +433,9 @@ class Unpack(wiring.Component):
         with m.Elif((self._found == Error.NONE) & self._take):
             with m.If(self.i.payload.last != self._expect_last):
                 m.d.comb += found.eq(Error.LENGTH)
-        with m.If((found != Error.NONE) & (self.error == Error.NONE)):
-            m.d.sync += self.error.eq(found)
+        m.d.sync += self._noticed.eq(found)  # finding it takes a cycle by itself
+        with m.If(self.error == Error.NONE):
+            m.d.sync += self.error.eq(self._noticed)
 
 
 def _within(difference: Value, limit: int) -> Value:

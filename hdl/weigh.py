@@ -6,8 +6,9 @@ from amaranth import Module, Mux, Signal, Value, signed
 
 from ..formats.terms import Term, signed_power_terms
 from .choose import choose
+from .pipeline import delay, registered_sum, sum_latency
 
-__all__ = ["magnitude_slots", "weigh"]
+__all__ = ["magnitude_slots", "slot_choices", "weigh", "weigh_latency"]
 
 
 def magnitude_slots(coefficients: Sequence[int]) -> list[list[Term | None]]:
@@ -37,8 +38,52 @@ def magnitude_slots(coefficients: Sequence[int]) -> list[list[Term | None]]:
     ]
 
 
+def slot_choices(
+    m: Module, slots: Sequence[Sequence[Term | None]], number: Value, *, name: str
+) -> list[Value]:
+    """Look up for each slot which of its terms a coefficient has, by the coefficient's number.
+
+    Parameters
+    ----------
+    m : Module
+        Receives the logic and a register for each slot.
+    slots : list of lists of Term or None
+        As :func:`magnitude_slots` has them.
+    number : Value
+        Number of the coefficient.
+    name : str
+        Prefix of the signals' names.
+
+    Returns
+    -------
+    list of Value
+        A number for each slot, as :func:`weigh` wants it, a cycle later.
+    """
+    choices = []
+    for index, slot in enumerate(slots):
+        options = _options(slot)
+        which = Signal(range(len(options)), name=f"{name}_slot_{index}")
+        with m.Switch(number):
+            for coefficient, term in enumerate(slot):
+                with m.Case(coefficient):
+                    m.d.comb += which.eq(options.index(term))
+        choices.append(delay(m, which, 1, name=f"{name}_choice_{index}"))
+    return choices
+
+
+def weigh_latency(slots: Sequence[Sequence[Term | None]], *, levels: int) -> int:
+    """Cycles that :func:`weigh` takes: none where a coefficient is a power of two."""
+    return sum_latency(len(slots), levels=levels)
+
+
 def weigh(
-    m: Module, total: Value, slots: Sequence[Sequence[Term | None]], number: Value, *, name: str
+    m: Module,
+    total: Value,
+    slots: Sequence[Sequence[Term | None]],
+    choices: Sequence[Value],
+    *,
+    levels: int,
+    name: str,
 ) -> Value:
     """Return the total times a magnitude: an adder for each slot but the first.
 
@@ -50,19 +95,21 @@ def weigh(
         What to multiply; signed.
     slots : list of lists of Term or None
         As :func:`magnitude_slots` has them.
-    number : Value
-        Number of the coefficient.
+    choices : list of Value
+        Which term of each; see :func:`slot_choices`.
+    levels : int
+        Levels of adders to each register.
     name : str
         Prefix of the signals' names.
+
+    Returns
+    -------
+    Value
+        The product, :func:`weigh_latency` cycles later.
     """
     parts = []
-    for index, slot in enumerate(slots):
-        options = sorted(set(slot), key=lambda term: (-1, 0) if term is None else _place(term))
-        which = Signal(range(len(options)), name=f"{name}_slot_{index}")
-        with m.Switch(number):
-            for coefficient, term in enumerate(slot):
-                with m.Case(coefficient):
-                    m.d.comb += which.eq(options.index(term))
+    for index, (slot, which) in enumerate(zip(slots, choices, strict=True)):
+        options = _options(slot)
         if options[0] is None and len(options) == 2:  # an AND that the adder's LUT has room for
             parts.append(Mux(which, _times(total, options[1]), 0))
         else:
@@ -73,7 +120,12 @@ def weigh(
                 m.d.comb += value.eq(_times(total, term))
                 values.append(value)
             parts.append(choose(values, which))
-    return sum(parts[1:], parts[0])
+    return registered_sum(m, parts, levels=levels, name=name)
+
+
+def _options(slot: Sequence[Term | None]) -> list[Term | None]:
+    """List what a slot may have, once each."""
+    return sorted(set(slot), key=lambda term: (-1, 0) if term is None else _place(term))
 
 
 def _place(term: Term) -> tuple[int, int]:

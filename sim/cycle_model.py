@@ -290,7 +290,7 @@ class _Lane:
     @property
     def idle(self) -> int:
         """When it is known that nothing is under way any more."""
-        return max(self.taken[-1], self._last_step + self._timing.add) + 2
+        return max(self.taken[-1], self._last_step + self._timing.add) + 3
 
     def take(self, pushed: list[int], filled: list[int]) -> None:
         """Take the words that are there, as far as it is known when their tiles are."""
@@ -306,7 +306,7 @@ class _Lane:
             if word.steps:
                 if word.tile >= len(filled):
                     return
-                time = max(time, filled[word.tile])
+                time = max(time, filled[word.tile] + 1)
                 if len(slices) >= ahead:
                     time = max(time, slices[-ahead] + 1)
                 self._step(word, time)

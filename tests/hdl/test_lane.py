@@ -214,9 +214,9 @@ def test_latency_of_a_row_sum(hdl, kind, multiply):
             seen.append(await bench.drained(ctx, 0))
             ctx.set(lane.push, 0)
         assert expected != [0]
-        # Out of the queue, complete, taken; then the last step; then the addition, and a read.
+        # Into the queue, out of it, complete, taken; then the last step, the addition and a read.
         first = seen.index(expected)
-        assert first == 3 + (cycles - 1) + schedule.add + 1
+        assert first == 4 + (cycles - 1) + schedule.add + 1
         assert all(value == expected for value in seen[first:])
 
     hdl.simulate(bench.module, script)

@@ -212,7 +212,7 @@ def test_words_wait_for_activations(hdl, ahead):
             assert not ctx.get(dut.slice_valid)
             await ctx.tick()
         ctx.set(dut.filled, 0b11)
-        await ctx.tick()
+        await ctx.tick().repeat(2)
         assert ctx.get(dut.slice_valid)
 
     hdl.simulate(dut, script)

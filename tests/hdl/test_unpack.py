@@ -258,6 +258,7 @@ def test_what_lanes_find(hdl, name, error):
         await cycles(1)
         ctx.set(dut.unknown, 0)
         ctx.set(dut.cut_short, 0)
+        await cycles(1)
         ctx.set(dut.room, 0)
         while not source.finished:
             sent = source.sent
@@ -317,7 +318,7 @@ def test_lanes_that_wait_for_each_other(hdl, what):
         ctx.set(dut.room, what == "room")
         ctx.set(dut.working, what == "work")
         ctx.set(dut.i.valid, 0)
-        for _ in range(WAITING_CYCLES):
+        for _ in range(WAITING_CYCLES + 1):
             assert Error(ctx.get(dut.error)) == Error.NONE
             await ctx.tick()
         assert Error(ctx.get(dut.error)) == (Error.LENGTH if what == "neither" else Error.NONE)

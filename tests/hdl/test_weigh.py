@@ -8,26 +8,27 @@ import pytest
 from amaranth import Module, Signal, signed
 
 from lutra.formats import CATALOG
-from lutra.hdl.weigh import magnitude_slots, weigh
+from lutra.hdl.weigh import magnitude_slots, slot_choices, weigh, weigh_latency
 
 TOTALS = (-128, -127, -65, -1, 0, 1, 2, 77, 126, 127)
 
 
-def _products(hdl, coefficients, slots, totals=TOTALS):
+def _products(hdl, coefficients, slots, totals=TOTALS, levels=2):
     """Return each total times each coefficient, as a core has it: signs are taken before."""
     m = Module()
     total, number, o = Signal(signed(8)), Signal(range(len(coefficients))), Signal(signed(48))
-    m.d.comb += o.eq(weigh(m, total, slots, number, name="weighted"))
+    choices = slot_choices(m, slots, number, name="coefficient")
+    m.d.comb += o.eq(weigh(m, total, slots, choices, levels=levels, name="weighted"))
     products = {}
 
     async def bench(ctx):
         for (index, factor), value in itertools.product(enumerate(coefficients), totals):
             ctx.set(number, index)
             ctx.set(total, value)
-            await ctx.delay(1e-9)
+            await ctx.tick().repeat(1 + weigh_latency(slots, levels=levels))
             products[factor, value] = ctx.get(o) * (1 if factor > 0 else -1)
 
-    hdl.simulate(m, bench, clocked=False)
+    hdl.simulate(m, bench)
     return products
 
 
@@ -38,8 +39,9 @@ def _right(coefficients, totals=TOTALS):
 ALL = [factor for factor in range(-17, 18) if factor]
 
 
-def test_every_coefficient_together(hdl):
-    assert _products(hdl, ALL, magnitude_slots(ALL)) == _right(ALL)
+@pytest.mark.parametrize("levels", [1, 2, 3])
+def test_every_coefficient_together(hdl, levels):
+    assert _products(hdl, ALL, magnitude_slots(ALL), levels=levels) == _right(ALL)
 
 
 @pytest.mark.parametrize("factor", ALL)

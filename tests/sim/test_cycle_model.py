@@ -44,7 +44,7 @@ def test_one_slice_by_hand():
     # A word is taken two cycles after it came; the slice's turn comes in the cycle after its last.
     taken = first_word + 2 + 5 + 1 + 4 - 1
     last_step = taken + 1 + 4
-    idle = last_step + TIMING.add + 2
+    idle = last_step + TIMING.add + 3
     # One cycle to begin, a beat a row, the conversion.
     assert predict_cycles(packed, layout, TIMING) == idle + 1 + 4 + TIMING.output_latency + 1
 
