@@ -234,7 +234,7 @@ class Lane(wiring.Component):
             reader.push.eq(self.push),
             reader.ends_span.eq(self.ends_span),
             self.room.eq(reader.room),
-            reader.start.eq(self.start),
+            reader.start.eq(delay(m, self.start, 1, name="start", control=True)),
             reader.program.eq(self.program),
             reader.filled.eq(self.filled),
             reader.release.eq(self.release),
@@ -297,8 +297,11 @@ class Lane(wiring.Component):
         return total
 
     def _keep_row_scales(self, m: Module) -> None:
-        layout, fill = self.parameters.layout, self.row_fill
-        width = layout.place.width
+        layout, width = self.parameters.layout, self.parameters.layout.place.width
+        # As every lane has a register for its words (`WordQueue`), so here.
+        word = delay(m, self.word, 1, name="fill_word")
+        fill_bits = delay(m, self.row_fill, 1, name="row_fill", control=True)
+        fill = data.View(self.row_fill.shape(), fill_bits)
         shape = data.StructLayout({"scale": ROW_SCALE_WIDTH, "place": width})
         depth = 1 << self.parameters.row_address_width
         m.submodules.row_scales = store = memory.Memory(
@@ -308,16 +311,16 @@ class Lane(wiring.Component):
 
         places = Signal(layout.width, reset_less=True)
         with m.If(fill.places):
-            m.d.sync += places.eq(self.word)
+            m.d.sync += places.eq(word)
         parts = []
         for part in range(layout.row_scale_beats - 1):
             kept = Signal(layout.width, name=f"row_scale_{part}", reset_less=True)
             with m.If(fill.scale[part]):
-                m.d.sync += kept.eq(self.word)
+                m.d.sync += kept.eq(word)
             parts.append(kept)
         m.d.comb += [
             write.addr.eq(fill.row),
-            write.data.scale.eq(Cat(*parts, self.word)),
+            write.data.scale.eq(Cat(*parts, word)),
             write.data.place.eq(places.word_select(fill.place, width) if width else 0),
             write.en.eq(fill.scale[-1]),
             read.addr.eq(self.drain_row),

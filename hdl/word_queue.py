@@ -8,24 +8,24 @@ __all__ = ["WordQueue", "queue_depth"]
 
 
 def queue_depth(words: int) -> int:
-    """Return the depth of a queue that takes as many words, and hands on one a cycle."""
-    return max(3, words)
+    """Return the depth of a queue that takes as many words, and goes on at once after a wait."""
+    return max(4, words)
 
 
 class WordQueue(wiring.Component):
     """First in, first out; both flags come straight from registers, and room is told of early.
 
-    All lanes' flags decide together whether a beat is taken, which leaves no time to work them out:
-    ``w_rdy`` is meant to go through a register. A word first waits in a register of its own, so
-    that taking it reaches no further; it is there two cycles after it came. Throughput is one word
-    a cycle from a depth of 3 on.
+    All lanes' flags decide together whether a beat is taken, and all lanes take it: there is a
+    register for what they decide, and one in each lane for what it takes. A word then waits in
+    another one for its place in memory, and is there three cycles after it came. Throughput is one
+    word a cycle.
 
     Parameters
     ----------
     width : int
         Bits of a word.
     depth : int
-        Words that it takes at least while none is dropped, 2 or more.
+        Words that it takes at least while none is dropped, 3 or more.
 
     Members
     -------
@@ -34,7 +34,7 @@ class WordQueue(wiring.Component):
     w_en : :py:`In(1)`
         Take it; only where ``w_rdy`` was set in the cycle before.
     w_rdy : :py:`Out(1)`
-        Whether there is room for a word that comes in this cycle and another one in the next.
+        Whether there is room for a word in this cycle, and for another one in the next.
     r_data : :py:`Out(width)`
         The oldest word.
     r_en : :py:`In(1)`
@@ -67,21 +67,30 @@ class WordQueue(wiring.Component):
         store = memory.Memory(shape=len(self.w_data), depth=depth, init=[])
         m.submodules.store = store
         write, read = store.write_port(), store.read_port(domain="comb")
-        newest = Signal(len(self.w_data), reset_less=True)
-        waits, moves, full = Signal(), Signal(), Signal()
+        # One that came in the cycle before, and one behind that.
+        arrived, newest = (Signal(len(self.w_data), reset_less=True) for _ in range(2))
+        has_arrived, waits, stays, moves, full = (Signal() for _ in range(5))
+        came = Signal()  # ... in the cycle before: only then it counts
         level, head, tail = Signal(range(depth + 1)), Signal(range(depth)), Signal(range(depth))
-        total = Signal(range(depth + 2))  # the one that waits included
+        total = Signal(range(depth + 3))
         m.d.comb += [
             moves.eq(waits & ~full),
+            stays.eq(has_arrived & waits & full),
             write.addr.eq(tail),
             write.data.eq(newest),
             write.en.eq(moves),
             read.addr.eq(head),
             self.r_data.eq(read.data),
         ]
-        m.d.sync += waits.eq(self.w_en | (waits & full))
-        with m.If(self.w_en):
-            m.d.sync += newest.eq(self.w_data)
+        m.d.sync += [
+            came.eq(self.w_en),
+            has_arrived.eq(self.w_en | stays),
+            waits.eq(has_arrived | (waits & full)),
+        ]
+        with m.If(~stays):
+            m.d.sync += arrived.eq(self.w_data)
+        with m.If(~waits | ~full):
+            m.d.sync += newest.eq(arrived)
         with m.If(moves):
             m.d.sync += tail.eq(Mux(tail == depth - 1, 0, tail + 1))
         with m.If(self.r_en):
@@ -92,8 +101,9 @@ class WordQueue(wiring.Component):
         with m.If(self.r_en & ~moves):
             m.d.sync += level.eq(level - 1)
             m.d.sync += [self.r_rdy.eq(level != 1), full.eq(0)]
-        with m.If(self.w_en & ~self.r_en):
+        # Words of two cycles are under way to here when this is seen: there is room for both.
+        with m.If(came & ~self.r_en):
             m.d.sync += [total.eq(total + 1), self.w_rdy.eq(total <= depth - 2)]
-        with m.If(self.r_en & ~self.w_en):
+        with m.If(self.r_en & ~came):
             m.d.sync += [total.eq(total - 1), self.w_rdy.eq(total <= depth)]
         return m

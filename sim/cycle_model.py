@@ -220,8 +220,8 @@ class _Words:
         finished = 0
         pushed: list[int] = []
         time = start + self._span_gap
-        for index, gap in enumerate(self._gaps):
-            time = self._when_there_is_room(index, time, bool(pushed) and time == pushed[-1] + 1)
+        for gap in self._gaps:
+            time = self._when_there_is_room(pushed, time)
             pushed.append(time)
             time += gap
             for lane in lanes:
@@ -235,27 +235,23 @@ class _Words:
         # sums that follow this word take longer than that, in the lane that has most words.
         return max(lane.idle for lane in lanes)
 
-    def _when_there_is_room(self, index: int, time: int, follows: bool) -> int:
-        """Return when word ``index``, which comes at ``time``, is taken by all lanes.
+    def _when_there_is_room(self, pushed: list[int], time: int) -> int:
+        """Return when the word that comes at ``time`` behind others is taken by all lanes.
 
-        Lanes' room is told a cycle late, and so counts the word of the cycle before as one that is
-        still to come: where this one ``follows`` at once, room for two is enough.
+        Room is seen a cycle after it was told; it counts neither the words of the two cycles before
+        that nor what was dropped in the last of them.
         """
-        before = index - self._depth
-        if before < 0 or (
-            follows
-            and all(
-                before == 0 or (len(lane.taken) >= before and lane.taken[before - 1] + 2 <= time)
-                for lane in self._lanes
-            )
-        ):
-            return time
-        for lane in self._lanes:
-            if len(lane.taken) <= before:
+        while True:
+            counted = len(pushed) - sum(before > time - 3 for before in pushed[-2:])
+            last = counted - self._depth  # to have been dropped by then
+            if last < 0:
+                return time
+            if any(len(lane.taken) <= last for lane in self._lanes):
                 raise ValueError("The engine would wait for ever for words of this stream")
-            time = max(time + follows, lane.taken[before] + 2)
-            follows = False
-        return time
+            room = max(lane.taken[last] for lane in self._lanes) + 2
+            if room <= time:
+                return time
+            time = room if counted == len(pushed) else time + 1
 
 
 class _Word(NamedTuple):
@@ -297,7 +293,7 @@ class _Lane:
         taken, slices, ahead = self.taken, self._slices, self._timing.slices_ahead
         for index in range(len(taken), len(pushed)):
             word = self._words[index]
-            time = pushed[index] + 2
+            time = pushed[index] + 3
             if taken:
                 # A cycle after the one before; the first header takes one more. What a header means
                 # is looked up meanwhile, if there are words enough.

@@ -277,7 +277,7 @@ PROOFS = {
     "two rows in order": (lambda formal: drained(formal, 2), 9, False),
     "activations": (stores, 11, False),
     "activations of two tokens": (lambda formal: stores(formal, 2), 12, False),
-    "slices of a lane": (reader, 13, False),
+    "slices of a lane": (reader, 15, False),
     "weights": (unpack, 2, True),
     "engine": (engine, 2, True),
     "engine of terms": (lambda formal: engine(formal, "term", "float32"), 2, True),
@@ -301,7 +301,7 @@ FAULTS = {
     "floats out": ("not", "pos", 0),
     "rows in order": ("eq", "ne", 0),
     "two rows in order": ("eq", "ne", 4),
-    "slices of a lane": ("mux", "swapped", 1),
+    "slices of a lane": ("mux", "swapped", 6),
     "weights": ("and", "or", 22),  # a beat is taken that is offered or asked for
 }
 

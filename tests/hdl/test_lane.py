@@ -216,7 +216,7 @@ def test_latency_of_a_row_sum(hdl, kind, multiply):
         assert expected != [0]
         # Into the queue, out of it, complete, taken; then the last step, the addition and a read.
         first = seen.index(expected)
-        assert first == 4 + (cycles - 1) + schedule.add + 1
+        assert first == 5 + (cycles - 1) + schedule.add + 1
         assert all(value == expected for value in seen[first:])
 
     hdl.simulate(bench.module, script)
@@ -224,7 +224,7 @@ def test_latency_of_a_row_sum(hdl, kind, multiply):
 
 @pytest.mark.parametrize("kind", range(len(KINDS)))
 def test_busy_until_the_last_sum(hdl, kind):
-    """`busy` from a cycle after the start on; when it falls, the row sums are final."""
+    """`busy` from two cycles after the start on; when it falls, the row sums are final."""
     bench = Bench(hdl, "int4", group_sizes=(8,), act_lanes=2, **KINDS[kind])
     stream = hdl.LaneStream(
         bench.parameters, blocks=2, slices=4, segment_slices=1, span_tiles=2, padding=0, seed=2
@@ -239,6 +239,7 @@ def test_busy_until_the_last_sum(hdl, kind):
         ctx.set(lane.start, 1)
         await bench.cycle(ctx)
         ctx.set(lane.start, 0)
+        await bench.cycle(ctx)
         await bench.cycle(ctx)
         for _ in range(20):
             assert ctx.get(lane.busy)

@@ -10,7 +10,7 @@ from lutra.hdl.word_queue import WordQueue, queue_depth
 
 @pytest.mark.parametrize("chances", [(0.5, 0.5), (0.9, 0.3), (0.3, 0.9), (1.0, 1.0)])
 @pytest.mark.parametrize("late", [False, True])
-@pytest.mark.parametrize("depth", [2, 3, 4, 7])
+@pytest.mark.parametrize("depth", [3, 4, 7])
 def test_first_in_first_out(hdl, depth, late, chances):
     """Words come where there is room, or where there was in the cycle before."""
     dut = WordQueue(width=8, depth=depth)
@@ -22,8 +22,9 @@ def test_first_in_first_out(hdl, depth, late, chances):
         for cycle in range(400):
             seen.add(len(held))
             room = ctx.get(dut.w_rdy)
-            assert room == (len(held) < depth)
-            there = bool(held) and held[0][1] <= cycle - 2
+            # One that came in the cycle before does not count yet.
+            assert room == (sum(came < cycle - 1 for _, came in held) < depth)
+            there = bool(held) and held[0][1] <= cycle - 3
             assert ctx.get(dut.r_rdy) == there
             if there:
                 assert ctx.get(dut.r_data) == held[0][0]
@@ -42,7 +43,7 @@ def test_first_in_first_out(hdl, depth, late, chances):
 
     hdl.simulate(dut, bench)
     if chances[0] == chances[1] < 1:
-        assert seen == set(range(depth + 1 + late))
+        assert seen == set(range(depth + 2 + late))
 
 
 @pytest.mark.parametrize("words", [2, 3, 16])
@@ -54,7 +55,7 @@ def test_a_word_every_cycle(hdl, words):
         for cycle in range(50):
             ctx.set(dut.w_en, had_room)
             ctx.set(dut.r_en, ctx.get(dut.r_rdy))
-            assert cycle < 3 or ctx.get(dut.r_rdy)
+            assert cycle < 4 or ctx.get(dut.r_rdy)
             assert cycle < 1 or had_room
             had_room = ctx.get(dut.w_rdy)
             await ctx.tick()

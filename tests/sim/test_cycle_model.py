@@ -41,8 +41,8 @@ def test_one_slice_by_hand():
     header = layout.span_header_beats
     assert (header, layout.batch_shape[0]) == (1, 5)
     first_word = start + header + 3
-    # A word is taken two cycles after it came; the slice's turn comes in the cycle after its last.
-    taken = first_word + 2 + 5 + 1 + 4 - 1
+    # A word is taken three cycles after it came; the slice's turn comes in the cycle after that.
+    taken = first_word + 3 + 5 + 1 + 4 - 1
     last_step = taken + 1 + 4
     idle = last_step + TIMING.add + 3
     # One cycle to begin, a beat a row, the conversion.
