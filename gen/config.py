@@ -328,6 +328,27 @@ PRESETS: dict[str, EngineConfig] = {
         },
         {"act_lanes": 8, "adder_levels": 1},
     ),
+    # The same for an ECP5-85, a third of which it takes: half the lanes, decoders for LUTs of four
+    # inputs, and a register behind the tables, which are as deep as a block RAM there.
+    "small_ecp5": _preset(
+        "small_ecp5",
+        {
+            "lanes": 8,
+            "width": 32,
+            "tile_slices": 4,
+            "formats": ("bitmod3", "bitmod4", "float4_e2m1", "int4", "int4_asym"),
+            "group_sizes": (32, 64, 128),
+            "output_lanes": 4,
+            "max_rows": 2048,
+            "max_columns": 4096,
+        },
+        {
+            "act_lanes": 8,
+            "adder_levels": 1,
+            "lut_inputs": 4,
+            "core": LutOptions(table="block"),
+        },
+    ),
     # For layers whose groups differ in width, from 2 to 8 bits.
     "mixed": _preset(
         "mixed",

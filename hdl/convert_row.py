@@ -24,7 +24,7 @@ def convert_latency(parameters: EngineParameters) -> int:
     """Return the cycles from a row sum to its number."""
     narrow = FLOATS[parameters.numerics.output] != _FLOAT32
     cycles = _normal_cycles(parameters) + _product_cycles(parameters)
-    return 8 + cycles + (_NARROW_CYCLES if narrow else 0)
+    return 9 + cycles + (_NARROW_CYCLES if narrow else 0)
 
 
 def _normal_cycles(parameters: EngineParameters) -> int:
@@ -133,10 +133,10 @@ class ConvertRow(wiring.Component):
         exponent_6 = self._exponent(m, exponent_5 + carry, 1, name="exponent_of_number")
         negative_6 = delay(m, negative_2, 4 + normal + cycles, name="negative_until")
         zero_6 = delay(m, zero_2, 4 + normal + cycles, name="zero_until")
-        number_7 = delay(
-            m, self._packed(significand_6, exponent_6, negative_6, zero_6), 1, name="number"
-        )
-        narrowed = number_7 if kind == _FLOAT32 else self._narrowed(m, number_7)
+        negative_7 = delay(m, negative_6 & ~zero_6, 1, name="negative_of_number")
+        magnitude_7 = self._packed(m, significand_6, exponent_6, zero_6)
+        number_8 = delay(m, Cat(magnitude_7, negative_7), 1, name="number")
+        narrowed = number_8 if kind == _FLOAT32 else self._narrowed(m, number_8)
         nonfinite = delay(m, nonfinite_1 | no_scale, self.latency - 2, name="nonfinite_until")
         m.d.sync += self.number.eq(Mux(nonfinite, kind.quiet_nan, narrowed))
 
@@ -184,13 +184,13 @@ class ConvertRow(wiring.Component):
         m.d.comb += narrow.eq(value)
         return delay(m, narrow, cycles, name=name).as_signed()
 
-    def _packed(self, significand: Value, exponent: Value, negative: Value, zero: Value) -> Value:
-        """Float32 bits: tiny numbers become a zero of their sign, huge ones infinity."""
+    def _packed(self, m: Module, significand: Value, exponent: Value, zero: Value) -> Value:
+        """Float32 bits but the sign, a cycle later: tiny ones become zero, huge ones infinity."""
         field = (exponent + _FLOAT32.bias)[: _FLOAT32.exponent_width]
-        normal = Cat(significand[:-1], field)
-        magnitude = Mux(exponent > _FLOAT32.bias, _FLOAT32.infinity, normal)
-        flushed = Mux(exponent < 1 - _FLOAT32.bias, 0, magnitude)
-        return Mux(zero, 0, Cat(flushed[: _FLOAT32.width - 1], negative))
+        normal = delay(m, Cat(significand[:-1], field), 1, name="normal")
+        huge = delay(m, exponent > _FLOAT32.bias, 1, name="huge")
+        tiny = delay(m, zero | (exponent < 1 - _FLOAT32.bias), 1, name="tiny")
+        return Mux(tiny, 0, Mux(huge, _FLOAT32.infinity, normal))[: _FLOAT32.width - 1]
 
     def _narrowed(self, m: Module, number: Value) -> Value:
         """Half-even rounding of a float32 to the narrower output type, ``_NARROW_CYCLES`` later."""

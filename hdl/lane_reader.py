@@ -162,9 +162,8 @@ class LaneReader(wiring.Component):
                         self._last_of_span.eq((program.tile == 0) | (program.span_tile == 0)),
                         self._first_tile.eq(1),
                         self._tile_last.eq(self._last_slice(program.tile == 0)),
-                        self._slices_left.eq(self._last_slice(program.tile == 0)),
-                        self._segment_left.eq(program.segment_slice),
                     ]
+                    self._count_slice(m, self._last_slice(program.tile == 0), program.segment_slice)
                     m.next = "FIRST_BATCH"
             with m.State("FIRST_BATCH"):
                 m.d.comb += [self._take.eq(words.r_rdy), self._is_batch.eq(1)]
@@ -219,6 +218,9 @@ class LaneReader(wiring.Component):
         self._first_tile = Signal()
         self._slices_left = Signal.like(self.program.tile_slice)  # of the row in this tile
         self._segment_left = Signal.like(self.program.tile_slice)  # ... if there are as many
+        self._ends_row = Signal()  # none is left of each
+        self._ends_record = Signal()
+        self._last_record = Signal()  # the record at hand is its row's last in this tile
         self._first = Signal(init=1)  # the slice at hand is its record's first
         self._first_record = Signal(init=1)  # the record at hand is its row's first in this tile
         self._tile_last = Signal.like(self.program.tile_slice)  # number of its last slice
@@ -227,6 +229,16 @@ class LaneReader(wiring.Component):
     def _last_slice(self, last_tile: Value) -> Value:
         """Return the number of a tile's last slice."""
         return Mux(last_tile, self.program.tile_slice, self.parameters.layout.tile_slices - 1)
+
+    def _count_slice(self, m: Module, slices_left: Value, segment_left: Value) -> None:
+        """Go on to a slice behind which so many are left of its row and of a full segment."""
+        m.d.sync += [
+            self._slices_left.eq(slices_left),
+            self._segment_left.eq(segment_left),
+            self._ends_row.eq(slices_left == 0),
+            self._ends_record.eq((slices_left == 0) | (segment_left == 0)),
+            self._last_record.eq(slices_left <= segment_left),
+        ]
 
     # -- codes -------------------------------------------------------------------------------------
 
@@ -287,18 +299,17 @@ class LaneReader(wiring.Component):
         bank, tile_last = self._bank, self._tile_last
         last_block, last_tile = self._last_block, self._last_tile
         ends_record, ends_row, ends_tile, ends_layer = Signal(), Signal(), Signal(), Signal()
-        last_record, may_complete = Signal(), Signal()
+        may_complete = Signal()
         m.d.comb += [
-            ends_row.eq(self._slices_left == 0),
-            ends_record.eq(ends_row | (self._segment_left == 0)),
+            ends_row.eq(self._ends_row),
+            ends_record.eq(self._ends_record),
             ends_tile.eq(ends_row & last_block),
             ends_layer.eq(ends_tile & last_tile),
-            last_record.eq(last_tile & last_block & (self._slices_left <= self._segment_left)),
         ]
         # The batch of the next record's header comes before the codes of this one.
         batch_due, last_word = Signal(), Signal()
         m.d.comb += [
-            batch_due.eq(headers.batch_wanted & ~last_record),
+            batch_due.eq(headers.batch_wanted & ~(last_tile & last_block & self._last_record)),
             last_word.eq((self._bits_left == 0) & ~batch_due),
             self._reading.eq(1),
             self._is_batch.eq(batch_due),
@@ -322,13 +333,14 @@ class LaneReader(wiring.Component):
                 self._bit.eq(0),
                 self._bits_left.eq(Mux(ends_record, headers.upcoming_last_bit, headers.last_bit)),
                 tile_slice.eq(Mux(ends_row, 0, tile_slice + 1)),
-                self._slices_left.eq(Mux(ends_row, tile_last, self._slices_left - 1)),
-                self._segment_left.eq(
-                    Mux(ends_record, program.segment_slice, self._segment_left - 1)
-                ),
                 self._first.eq(ends_record),
                 self._first_record.eq(ends_row | (self._first_record & ~ends_record)),
             ]
+            self._count_slice(
+                m,
+                Mux(ends_row, tile_last, self._slices_left - 1),
+                Mux(ends_record, program.segment_slice, self._segment_left - 1),
+            )
             with m.If(ends_record):
                 m.d.comb += self._load.eq(1)
             with m.If(ends_row):
@@ -346,12 +358,12 @@ class LaneReader(wiring.Component):
                     last_tile.eq(is_last),
                     self._first_tile.eq(0),
                     self._tile_last.eq(next_last),
-                    self._slices_left.eq(next_last),
                     span_tiles_left.eq(Mux(last_of_span, program.span_tile, span_tiles_left - 1)),
                     last_of_span.eq(
                         is_last | Mux(last_of_span, program.span_tile == 0, span_tiles_left == 1)
                     ),
                     bank.eq(~bank),
                 ]
+                self._count_slice(m, next_last, program.segment_slice)
                 m.d.comb += self._tile_collected.eq(1 << bank)
         return self._completes & ends_layer

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from .activation_store import token_layout
 from .parameters import EngineParameters
-from .pipeline import delay
+from .pipeline import delay, registered_sum, sum_latency
 
 __all__ = ["TileBuilder"]
 
@@ -206,15 +206,18 @@ class TileBuilder(wiring.Component):
             m.d.sync += count.eq(Mux(last, 0, count + 1))
         if not parameters.core.needs_slice_sums(parameters.layout.members):
             return last
-        # Written before the tile is complete: writing takes a cycle at least, and so does going on.
-        m.d.sync += self.write.enable_sum.eq(last)
-        first = delay(m, count == 0, 1, name="first_sum")
-        come = delay(m, self.aligned_valid, 1, name="come", control=True)
+        # In two cycles at most: the slice's writing takes one at least, and so does going on.
+        depth = (parameters.act_lanes - 1).bit_length()
+        levels = max(parameters.adder_levels, -(-depth // 2))
+        cycles = sum_latency(parameters.act_lanes, levels=levels)
+        m.d.comb += self.write.enable_sum.eq(delay(m, last, cycles, name="last", control=True))
+        first = delay(m, count == 0, cycles, name="first_sum")
+        come = delay(m, self.aligned_valid, cycles, name="come", control=True)
         for token in range(parameters.tokens):
             shape = signed(parameters.slice_width)
             partial = Signal(shape, name=f"partial_{token}", reset_less=True)
             elements = [self.aligned[token][lane] for lane in range(parameters.act_lanes)]
-            beat = delay(m, sum(elements[1:], elements[0]), 1, name=f"beat_sum_{token}")
+            beat = registered_sum(m, elements, levels=levels, name=f"beat_sum_{token}")
             total = Mux(first, 0, partial) + beat
             m.d.comb += self.write.sum[token].eq(total)
             with m.If(come):

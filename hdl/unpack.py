@@ -210,7 +210,8 @@ class Unpack(wiring.Component):
         self._part = Signal(range(parts))  # of a header, the codebooks or a row scale
         self._row_section = "PLACES" if layout.places_of_beat else "ROW_SCALES"
         self._block = Signal(self.parameters.row_address_width - 1)
-        self._last_block = Signal()
+        self._blocks_left = Signal.like(self._block)  # after that
+        self._last_block = Signal()  # there is none
         self._bank = Signal()  # of the layer's first tile
         self._index = Signal(SPAN_HEADER["index"])  # of the span
         self._tiles = Signal(LAYER_HEADER["tiles"])  # in this span and after it
@@ -265,6 +266,8 @@ class Unpack(wiring.Component):
             unused = spare_columns[: (layout.tile_columns - 1).bit_length()] // layout.width
             m.d.sync += [
                 self._program.block.eq(header.blocks - 1),
+                self._blocks_left.eq(header.blocks - 1),
+                self._last_block.eq(header.blocks == 1),
                 self._program.tile.eq(header.tiles - 1),
                 self._program.segment_slice.eq(header.segment_slices - 1),
                 self._program.tile_slice.eq(layout.tile_slices - 1 - unused),
@@ -283,7 +286,7 @@ class Unpack(wiring.Component):
             self.codebooks.eq(codebooks.codebooks),
         ]
         with m.State("CODEBOOKS"):
-            m.d.comb += [self.i.ready.eq(1), codebooks.enable.eq(self._take)]
+            m.d.comb += [self.i.ready.eq(1), codebooks.enable.eq(self.i.valid)]
             with m.If(self._part_ends(m, self.parameters.layout.codebook_beats)):
                 m.next = self._row_section
 
@@ -295,16 +298,19 @@ class Unpack(wiring.Component):
         m.d.comb += fill.place.eq(place)
         if layout.places_of_beat:
             with m.State("PLACES"):
-                m.d.comb += [self.i.ready.eq(1), fill.places.eq(self._take)]
-                with m.If(self._take):
+                m.d.comb += [self.i.ready.eq(1), fill.places.eq(self.i.valid)]
+                with m.If(self.i.valid):
                     m.next = "ROW_SCALES"
         with m.State("ROW_SCALES"):
             last_place = place == layout.places_of_beat - 1
             m.d.comb += self.i.ready.eq(1)
-            m.d.comb += self._last_block.eq(self._block == self.program.block)
-            m.d.comb += fill.scale.eq(Mux(self._take, 1 << self._part, 0))
+            m.d.comb += fill.scale.eq(Mux(self.i.valid, 1 << self._part, 0))
             with m.If(self._part_ends(m, layout.row_scale_beats)):
-                m.d.sync += self._block.eq(Mux(self._last_block, 0, self._block + 1))
+                m.d.sync += [
+                    self._block.eq(Mux(self._last_block, 0, self._block + 1)),
+                    self._blocks_left.eq(self._blocks_left - 1),
+                    self._last_block.eq(self._blocks_left == 1),
+                ]
                 if layout.places_of_beat:
                     m.d.sync += place.eq(Mux(last_place | self._last_block, 0, place + 1))
                     with m.If(last_place):
@@ -346,10 +352,10 @@ class Unpack(wiring.Component):
             self._notice_waiting(m)
             m.d.comb += [
                 self.i.ready.eq(self.room),
-                self.push.eq(self._take),
+                self.push.eq(self.i.valid & self.room),
                 self.ends_span.eq(self._span_ends),
             ]
-            with m.If(self._take):
+            with m.If(self.push):
                 m.d.sync += self._span_ended.eq(self._span_ends)
                 m.d.sync += self._frame.eq(self._frame + 1)
                 with m.If(self._span_ends | (self._frame == FRAME_BEATS - 1)):
@@ -402,6 +408,7 @@ class Unpack(wiring.Component):
                 m.d.sync += self._unfit.eq(Error.NONFINITE)
 
     # -- pieces ----------------------------------------------------------------------------------
+    # For states that take every beat: what is offered is taken.
 
     def _collect(self, m: Module, header: data.View) -> Value:
         """Gather a header from its beats; true in the cycle of its last."""
@@ -409,21 +416,21 @@ class Unpack(wiring.Component):
         width = self.parameters.layout.beat_width
         beats = self.parameters.layout.beats_for(len(bits))
         for part in range(beats):
-            with m.If(self._take & (self._part == part)):
+            with m.If(self.i.valid & (self._part == part)):
                 m.d.sync += bits[part * width : (part + 1) * width].eq(self.i.payload.data)
         return self._part_ends(m, beats)
 
     def _part_ends(self, m: Module, parts: int) -> Value:
         """Count the beats of something that has ``parts``; true in the cycle of its last."""
-        ends = self._take & (self._part == parts - 1)
-        with m.If(self._take):
+        ends = self.i.valid & (self._part == parts - 1)
+        with m.If(self.i.valid):
             m.d.sync += self._part.eq(Mux(ends, 0, self._part + 1))
         return ends
 
     def _take_checksum(self, m: Module) -> Value:
         """Have a section's checksum compared; true in the cycle of its beat."""
-        m.d.comb += [self.i.ready.eq(1), self._checksum.check.eq(self._take)]
-        return self._take
+        m.d.comb += [self.i.ready.eq(1), self._checksum.check.eq(self.i.valid)]
+        return self.i.valid
 
     def _stop_on_error(self, m: Module) -> None:
         found = Signal(Error)

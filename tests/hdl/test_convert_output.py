@@ -88,7 +88,7 @@ def test_stream(hdl, output, lanes, chances):
 
 
 @pytest.mark.parametrize(
-    ("output", "latency"), [("int", 1), ("float32", 16), ("float16", 19), ("bfloat16", 19)]
+    ("output", "latency"), [("int", 1), ("float32", 17), ("float16", 20), ("bfloat16", 20)]
 )
 def test_latency(hdl, output, latency):
     parameters = hdl.parameters(numerics=Numerics(output=output))
