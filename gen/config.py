@@ -328,7 +328,7 @@ PRESETS: dict[str, EngineConfig] = {
         },
         {"act_lanes": 8, "adder_levels": 1},
     ),
-    # The same for an ECP5-85, a third of which it takes: half the lanes, decoders for LUTs of four
+    # The same for an ECP5-85, of which it takes 28 %: half the lanes, decoders for LUTs of four
     # inputs, and a register behind the tables, which are as deep as a block RAM there.
     "small_ecp5": _preset(
         "small_ecp5",
@@ -338,12 +338,12 @@ PRESETS: dict[str, EngineConfig] = {
             "tile_slices": 4,
             "formats": ("bitmod3", "bitmod4", "float4_e2m1", "int4", "int4_asym"),
             "group_sizes": (32, 64, 128),
-            "output_lanes": 4,
+            "output_lanes": 2,
             "max_rows": 2048,
             "max_columns": 4096,
         },
         {
-            "act_lanes": 8,
+            "act_lanes": 4,
             "adder_levels": 1,
             "lut_inputs": 4,
             "core": LutOptions(table="block"),

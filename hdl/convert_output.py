@@ -10,6 +10,7 @@ from .convert_row import ConvertRow, convert_latency
 from .drain import sum_layout
 from .parameters import EngineParameters
 from .pipeline import delay
+from .skid_buffer import SkidBuffer
 
 __all__ = ["ConvertOutput", "output_latency", "output_layout"]
 
@@ -74,31 +75,34 @@ class ConvertOutput(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        m.submodules.skid = skid = SkidBuffer(output_layout(self.parameters))
+        wiring.connect(m, skid.o, wiring.flipped(self.o))
         # A module of its own, so that one enable holds all of the pipeline's registers.
-        pipeline = Module()
+        pipeline, numbers = Module(), skid.i.payload
         valid = Signal(self.latency)
         pipeline.d.sync += valid.eq(Cat(self.i.valid, valid))
         last = delay(pipeline, self.i.payload.last, self.latency, name="last")
         if self.parameters.numerics.output == "int":
             for index in range(self.parameters.layout.output_lanes):
                 present, total = self.i.payload.present[index], self.i.payload.sums[index]
-                pipeline.d.sync += self.o.payload.values[index].eq(Mux(present, total, 0))
-            pipeline.d.sync += self.o.payload.exponent.eq(self.i.payload.exponent)
+                value = Signal.like(numbers.values[index], name=f"value_{index}", reset_less=True)
+                pipeline.d.sync += value.eq(Mux(present, total, 0))
+                m.d.comb += numbers.values[index].eq(value)
+            exponent = delay(pipeline, self.i.payload.exponent, 1, name="exponent")
+            m.d.comb += numbers.exponent.eq(exponent)
         else:
-            self._convert_floats(pipeline)
-        advance = Signal()
-        m.submodules.pipeline = EnableInserter(advance)(pipeline)
+            self._convert_floats(pipeline, numbers)
+        m.submodules.pipeline = EnableInserter(skid.i.ready)(pipeline)
 
         m.d.comb += [
-            self.o.valid.eq(valid[-1]),
-            self.o.payload.last.eq(last),
-            advance.eq(~self.o.valid | self.o.ready),
-            self.i.ready.eq(advance),
-            self.busy.eq(valid.any()),
+            skid.i.valid.eq(valid[-1]),
+            numbers.last.eq(last),
+            self.i.ready.eq(skid.i.ready),
+            self.busy.eq(valid.any() | self.o.valid),
         ]
         return m
 
-    def _convert_floats(self, m: Module) -> None:
+    def _convert_floats(self, m: Module, numbers: data.View) -> None:
         """One converter for each row of a beat, side by side."""
         row = self.i.payload
         for index in range(self.parameters.layout.output_lanes):
@@ -108,5 +112,5 @@ class ConvertOutput(wiring.Component):
                 convert.row_scale.eq(Mux(row.present[index], row.row_scales[index], 0)),
                 convert.exponent.eq(row.exponent),
                 convert.nonfinite.eq(row.nonfinite & row.present[index]),
-                self.o.payload.values[index].eq(convert.number),
+                numbers.values[index].eq(convert.number),
             ]

@@ -79,7 +79,8 @@ class LutCore(Core):
         m.d.sync += key.eq(decoder.key)
 
         slice_at_look_up = delay(m, self.slice, self._key, name="look_up_slice")
-        slice_at_inject = delay(m, slice_at_look_up, self._look_up, name="inject_slice")
+        # A cycle ahead, for the register behind the sums' memory.
+        summed_slice = delay(m, slice_at_look_up, self._look_up - 1, name="summed_slice")
         plane_bits = delay(m, decoder.plane, self._look_up + 1, name="inject_plane")
         plane = data.View(plane_layout(parameters), plane_bits)
         negative = Signal()
@@ -100,7 +101,7 @@ class LutCore(Core):
             ]
             digits: Value = lookup.sum
             if self._needs_slice_sums:
-                every = self._slice_sum(m, token, slice_at_inject)
+                every = self._slice_sum(m, token, summed_slice)
                 digits = self._digits(lookup.sum, every, plane)
             total = Signal(signed(parameters.slice_width), name=f"total_{token}", reset_less=True)
             m.d.sync += total.eq(Mux(negative, ~digits, digits) + negative)
@@ -112,7 +113,7 @@ class LutCore(Core):
         return m
 
     def _slice_sum(self, m: Module, token: int, address: Value) -> Value:
-        """Keep the sum of each slice's activations; return that of the slice at ``address``."""
+        """Keep the sum of each slice's activations; return that at ``address``, a cycle later."""
         shape = signed(self.parameters.slice_width)
         store = memory.Memory(shape=shape, depth=1 << len(self.slice), init=[])
         m.submodules[f"slice_sums_{token}"] = store
@@ -123,7 +124,7 @@ class LutCore(Core):
             write.en.eq(self.write.enable_sum),
             read.addr.eq(address),
         ]
-        return read.data
+        return delay(m, read.data, 1, name=f"slice_sum_{token}").as_signed()
 
     def _digits(self, looked_up: Value, every: Value, plane: data.View) -> Value:
         """Sum of 0/1 digits less the zero-point's, or of ±1 digits.

@@ -104,14 +104,14 @@ def test_latency(hdl, output, latency):
             assert ctx.get(dut.busy) == (cycle > 0)
             await ctx.tick()
             ctx.set(dut.i.valid, 0)
-        for _ in range(5):  # held until it is taken
+        for cycle in range(5):  # held until it is taken
             assert ctx.get(dut.o.valid)
             assert ctx.get(Value.cast(dut.o.payload)) == _expected(parameters, beat)
-            assert not ctx.get(dut.i.ready)
+            assert ctx.get(dut.i.ready) == (cycle == 0)
             await ctx.tick()
         ctx.set(dut.o.ready, 1)
-        assert ctx.get(dut.i.ready)
         await ctx.tick()
+        assert ctx.get(dut.i.ready)
         assert not ctx.get(dut.o.valid)
 
     hdl.simulate(dut, bench)
