@@ -329,7 +329,7 @@ PRESETS: dict[str, EngineConfig] = {
         {"act_lanes": 8, "adder_levels": 1},
     ),
     # The same for an ECP5-85, of which it takes 28 %: half the lanes, decoders for LUTs of four
-    # inputs, and a register behind the tables, which are as deep as a block RAM there.
+    # inputs, and tables of six activations, as deep as a block RAM there, with a register behind.
     "small_ecp5": _preset(
         "small_ecp5",
         {
@@ -346,7 +346,7 @@ PRESETS: dict[str, EngineConfig] = {
             "act_lanes": 4,
             "adder_levels": 1,
             "lut_inputs": 4,
-            "core": LutOptions(table="block"),
+            "core": LutOptions(mu=6, table="block"),
         },
     ),
     # For layers whose groups differ in width, from 2 to 8 bits.

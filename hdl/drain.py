@@ -31,8 +31,9 @@ class Drain(wiring.Component):
     """Reads finished rows out of the lanes, in order: one token's, then the next one's.
 
     ``output_lanes`` rows a cycle while ``advance`` is set, without a gap within a token. Two layers
-    can wait, one in each bank of the row sums. What lanes have read waits in registers for its
-    place among the rows, for memory and choice take a cycle each.
+    can wait, one in each bank of the row sums. What lanes have read goes through two registers, one
+    near each lane's memory and one before the choice of a place among the rows: memory, the way
+    between them and the choice take a cycle each.
 
     Parameters
     ----------
@@ -131,9 +132,12 @@ class Drain(wiring.Component):
             "last": 1,
         })
         held, beat = Signal.like(self.drained, reset_less=True), Signal(known, reset_less=True)
+        near = Signal.like(self.drained, reset_less=True)
+        with m.If(self.read):
+            m.d.sync += near.eq(self.drained)
         with m.If(self.advance):
             m.d.sync += [
-                held.eq(self.drained),
+                held.eq(near),
                 self.o_valid.eq(valid),
                 beat.part.eq(part),
                 beat.token.eq(token),
@@ -156,7 +160,11 @@ class Drain(wiring.Component):
                 with m.If(~free.bit_select(bank, 1)):
                     m.d.comb += self.read.eq(1)
                     m.d.sync += block.eq(1)
-                    m.next = "ROWS"
+                    m.next = "READ"
+            with m.State("READ"):
+                m.d.comb += self.read.eq(1)
+                m.d.sync += block.eq(2)
+                m.next = "ROWS"
             with m.State("ROWS"):
                 m.d.comb += valid.eq(1)
                 with m.If(self.advance):

@@ -118,9 +118,9 @@ def predict_cycles(
         start = max(checked + row_beats + 2, builder.filled[0])
         done = words.run(start, builder)
         released = [released[1], builder.filled[-1] - 1]
-        # The sums come out with a cycle before each token.
+        # The sums come out with two cycles before each token.
         for _ in range(timing.tokens):
-            drain_ends = max(done, drain_ends) + 1 + output_beats
+            drain_ends = max(done, drain_ends) + 2 + output_beats
         drained = [drained[1], drain_ends]
         begin = done + 1
     return drain_ends + timing.output_latency + 1

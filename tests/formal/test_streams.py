@@ -273,8 +273,8 @@ def engine(formal, kind="lut", output="int"):
 PROOFS = {
     "integers out": (lambda formal: convert(formal, INT), 10, False),
     "floats out": (lambda formal: convert(formal, FLOAT, 1), 19, False),
-    "rows in order": (drained, 10, False),
-    "two rows in order": (lambda formal: drained(formal, 2), 9, False),
+    "rows in order": (drained, 11, False),
+    "two rows in order": (lambda formal: drained(formal, 2), 10, False),
     "activations": (stores, 11, False),
     "activations of two tokens": (lambda formal: stores(formal, 2), 12, False),
     "slices of a lane": (reader, 15, False),

@@ -152,10 +152,10 @@ def test_layers_in_turn(hdl, lanes, count, tokens, chance):
 
 
 @pytest.mark.parametrize(
-    ("tokens", "cycles"), [(1, [*[1] * 8, 0, 0]), (2, [*[1] * 8, 0, *[1] * 8, 0])]
+    ("tokens", "cycles"), [(1, [*[1] * 8, 0, 0]), (2, [*[1] * 8, 0, 0, *[1] * 8, 0])]
 )
 def test_no_gap_within_a_token(hdl, tokens, cycles):
-    """A beat every cycle from three cycles after `done` on; one without between two tokens."""
+    """A beat every cycle from four cycles after `done` on; two without between two tokens."""
     parameters = hdl.parameters(lanes=4, output_lanes=2, max_rows=16, tokens=tokens)
     dut = Drain(parameters=parameters)
     seen = []
@@ -164,10 +164,10 @@ def test_no_gap_within_a_token(hdl, tokens, cycles):
         ctx.set(dut.advance, 1)
         ctx.set(dut.rows, 15)
         ctx.set(dut.done, 1)
-        for _ in range(3 + len(cycles)):
+        for _ in range(4 + len(cycles)):
             seen.append(ctx.get(dut.o_valid))
             await ctx.tick()
             ctx.set(dut.done, 0)
 
     hdl.simulate(dut, bench)
-    assert seen == [0, 0, 0, *cycles]
+    assert seen == [0, 0, 0, 0, *cycles]

@@ -45,8 +45,8 @@ def test_one_slice_by_hand():
     taken = first_word + 3 + 5 + 1 + 4 - 1
     last_step = taken + 1 + 4
     idle = last_step + TIMING.add + 3
-    # One cycle to begin, a beat a row, the conversion.
-    assert predict_cycles(packed, layout, TIMING) == idle + 1 + 4 + TIMING.output_latency + 1
+    # Two cycles to begin, a beat a row, the conversion.
+    assert predict_cycles(packed, layout, TIMING) == idle + 2 + 4 + TIMING.output_latency + 1
 
 
 def test_later_passes_overlap():
