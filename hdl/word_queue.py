@@ -55,7 +55,7 @@ class WordQueue(wiring.Component):
         super().__init__({
             "w_data": In(width),
             "w_en": In(1),
-            "w_rdy": Out(1, init=1),
+            "w_rdy": Out(1, init=1),  # type: ignore[call-arg]
             "r_data": Out(width),
             "r_en": In(1),
             "r_rdy": Out(1),

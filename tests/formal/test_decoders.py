@@ -71,8 +71,9 @@ def planes(formal, decoder=PlaneDecoder):
     """One copy of the decoder a plane, so that all of a code are seen at once, `latency` later."""
     parameters, bench, *inputs = _inputs(formal)
     number, _, code, zero, _ = inputs
-    late = [bench.past(value, decoder.latency) for value in inputs]
-    late_number, late_scale, _, _, _ = late
+    late_number, late_scale, late_code, late_zero, late_has = (
+        bench.past(value, decoder.latency) for value in inputs
+    )
     layout = parameters.layout
     coefficients = Array(Const(c, VALUE) for c in plane_coefficients(parameters))
     columns = Cat(Cat(bit, Const(0, layout.width - 1)) for bit in code)
@@ -96,6 +97,7 @@ def planes(formal, decoder=PlaneDecoder):
         for_weight = Mux(dut.key[0], coefficient, Mux(dut.plane.bipolar, -coefficient, 0))
         total += Mux(own, for_weight, 0)
         total_zero += Mux(own & dut.plane.zero, coefficient, 0)
+    late = (late_number, late_scale, late_code, late_zero, late_has)
     _claim_value(formal, bench, parameters, *late, total, total_zero)
     return bench
 
@@ -151,8 +153,8 @@ def values(formal, decoder=ValueDecoder):
 class WrongPlanes(PlaneDecoder):
     """The first plane of the first format has the other kind of digits."""
 
-    def _steps(self, functions):
-        first, *rows = super()._steps(functions)
+    def _steps(self, shares):
+        first, *rows = super()._steps(shares)
         return [{**first, "bipolar": not first["bipolar"]}, *rows]
 
 
