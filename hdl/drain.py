@@ -124,22 +124,20 @@ class Drain(wiring.Component):
             last.eq(left <= count),
         ]
         known = data.StructLayout({
-            "part": part.shape(),
             "token": token.shape(),
             "present": count,
             "exponent": self.o.exponent.shape(),
             "nonfinite": 1,
             "last": 1,
         })
-        held, beat = Signal.like(self.drained, reset_less=True), Signal(known, reset_less=True)
         near = Signal.like(self.drained, reset_less=True)
         with m.If(self.read):
             m.d.sync += near.eq(self.drained)
+        held, beat = Signal.like(near, reset_less=True), Signal(known, reset_less=True)
         with m.If(self.advance):
             m.d.sync += [
                 held.eq(near),
                 self.o_valid.eq(valid),
-                beat.part.eq(part),
                 beat.token.eq(token),
                 beat.present.eq(Cat(left > index for index in range(count))),
                 beat.exponent.eq(layer.exponents[token]),
@@ -152,7 +150,7 @@ class Drain(wiring.Component):
             self.o.nonfinite.eq(beat.nonfinite),
             self.o.last.eq(beat.last),
         ]
-        self._choose_rows(m, held, beat.part, beat.token)
+        self._choose_rows(m, near, held, part, beat.token)
 
         with m.FSM():
             with m.State("IDLE"):
@@ -184,8 +182,14 @@ class Drain(wiring.Component):
 
         return m
 
-    def _choose_rows(self, m: Module, lanes_rows: data.View, part: Value, token: Value) -> None:
-        """Put the rows of one part of a block in order, whichever lanes they were dealt to."""
+    def _choose_rows(
+        self, m: Module, near: data.View, held: data.View, part: Value, token: Value
+    ) -> None:
+        """Put the rows of one part of a block in order, whichever lanes they were dealt to.
+
+        Which lane has a row is known when its ``part`` is taken from ``near`` into ``held``: only
+        the choice itself is left for the cycle after that.
+        """
         outputs, lanes = self.parameters.layout.output_lanes, self.parameters.layout.lanes
         row = data.StructLayout({
             "sum": self.o.sums.shape().elem_shape,
@@ -196,18 +200,23 @@ class Drain(wiring.Component):
         # number chooses in a tree: fewer look-up tables than a rank among lanes.
         rows = [Signal(row, name=f"row_{index}") for index in range(outputs)]
         for index, own in enumerate(rows):
-            held: list[Value] = []
-            chosen = []
-            for drained in (lanes_rows[lane] for lane in range(index, lanes, outputs)):
-                held.append(Cat(drained.sums[token], drained.scale, drained.place.output))
-                chosen.append(drained.place.part == part if lanes > outputs else Const(1))
-            number = _number_of(chosen)
+            own_lanes = range(index, lanes, outputs)
+            chosen = [
+                near[lane].place.part == part if lanes > outputs else Const(1) for lane in own_lanes
+            ]
+            number = Signal((len(chosen) - 1).bit_length(), name=f"lane_{index}", reset_less=True)
+            with m.If(self.advance):
+                m.d.sync += number.eq(_number_of(chosen))
+            rest = [
+                Cat(held[lane].sums[token], held[lane].scale, held[lane].place.output)
+                for lane in own_lanes
+            ]
             for bit in number:
-                held = [
-                    Mux(bit, held[i + 1], held[i]) if i + 1 < len(held) else held[i]
-                    for i in range(0, len(held), 2)
+                rest = [
+                    Mux(bit, rest[i + 1], rest[i]) if i + 1 < len(rest) else rest[i]
+                    for i in range(0, len(rest), 2)
                 ]
-            m.d.comb += own.eq(held[0])
+            m.d.comb += own.eq(rest[0])
         for index in range(outputs):
             for own in rows:
                 with m.If(own.output == index if outputs > 1 else 1):
