@@ -194,9 +194,9 @@ def test_an_unknown_format(refused, checkpoint, arguments):
 @pytest.mark.parametrize("command", [("generate",), ("simulate", "--shape", "8x32")])
 def test_an_unknown_preset(refused, command):
     sentence = refused(*command, "tinny")
-    assert (
-        sentence
-        == "No preset and no file is named 'tinny'; presets: tiny, small, mixed, wide, ecp5, xc7"
+    assert sentence == (
+        "No preset and no file is named 'tinny'; presets: tiny, small, small_ecp5, mixed, wide, "
+        "ecp5, xc7"
     )
 
 
@@ -215,8 +215,8 @@ def test_an_unknown_preset(refused, command):
         (
             ("generate",),
             (
-                "Name a preset (tiny, small, mixed, wide, ecp5, xc7) or a TOML file to generate; "
-                "see lutra"
+                "Name a preset (tiny, small, small_ecp5, mixed, wide, ecp5, xc7) or a TOML file to "
+                "generate; see lutra"
             ),
         ),
         (

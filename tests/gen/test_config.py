@@ -359,7 +359,8 @@ def test_names_of_nothing(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     wanted = {"": "Cannot read .: Is a directory"}.get(
         name,
-        f"No preset and no file is named {name!r}; presets: tiny, small, mixed, wide, ecp5, xc7",
+        f"No preset and no file is named {name!r}; presets: tiny, small, small_ecp5, mixed, wide, "
+        "ecp5, xc7",
     )
     with pytest.raises(ConfigurationError, match=f"^{re.escape(wanted)}$"):
         load_config(name)
