@@ -466,7 +466,7 @@ FAULTS = {
     "term": ("mux", "swapped", 6),  # terms that are taken off
     "mac": ("mux", "swapped", 6),  # a Booth row
     "mac dsp": ("mul", "add", 3),
-    "narrow lut": ("mux", "swapped", 18),  # the sign of a coefficient
+    "narrow lut": ("mux", "swapped", 16),
     "narrow lut block": ("add", "sub", 18),  # what look-ups add up to
     "narrow lut bipolar": ("mux", "swapped", 21),  # digits of ±1 from those of 0/1
     "narrow lut half": ("mux", "swapped", 40),  # the half of a table that is not kept
