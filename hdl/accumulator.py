@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from .memory_attributes import NO_COLLISIONS
 from .parameters import EngineParameters
+from .pipeline import delay
 
 __all__ = ["RowAccumulator", "prepare_cycles"]
 
@@ -15,9 +16,10 @@ __all__ = ["RowAccumulator", "prepare_cycles"]
 def prepare_cycles(parameters: EngineParameters) -> int:
     """Return the cycles from naming a row to an addition to it.
 
-    Two where the addition before has long been written: memory alone takes most of a cycle.
+    Up to three, as long as the addition before has been written by then: memory alone takes most of
+    a cycle, and what stands behind it is the block RAM's own register if nothing clears it.
     """
-    return 2 if parameters.sum_interval > 2 else 1
+    return max(1, min(3, parameters.sum_interval - 1))
 
 
 class RowAccumulator(wiring.Component):
@@ -107,10 +109,11 @@ class RowAccumulator(wiring.Component):
         old = Signal(self.values.shape(), reset_less=True)
         if self.parameters.sum_interval > 1:
             # The addition before has been written, and the register's reset clears for nothing.
-            ahead = prepare_cycles(self.parameters) == 2
-            read = sums.read_port(domain="sync" if ahead else "comb")
+            ahead = prepare_cycles(self.parameters)
+            read = sums.read_port(domain="sync" if ahead > 1 else "comb")
             m.d.comb += read.addr.eq(self.prepare_row)
-            m.d.sync += old.eq(Mux(self.clear, 0, read.data.as_value()))
+            kept = delay(m, read.data, 1, name="kept") if ahead > 2 else read.data.as_value()
+            m.d.sync += old.eq(Mux(self.clear, 0, kept))
             return old
         clear = Signal(reset_less=True)
         latest = sums.read_port(transparent_for=(write,))

@@ -30,8 +30,8 @@ class LaneReader(wiring.Component):
 
     Words wait in a queue of ``ahead`` or more, from which one is taken a cycle as long as slices
     are taken as fast as they complete; some complete slices wait, so that header batches cost no
-    step. Only a record of a single word takes two cycles, where there are several formats. What
-    comes after the last record of a span is padding.
+    step. Only a record of a single word takes two cycles, where there are several formats, and three
+    if ``ahead`` is 2. What comes after the last record of a span is padding.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ class LaneReader(wiring.Component):
         self._may_end = Signal()  # the span's last record is complete
         self._is_batch = Signal()  # the word at hand belongs to a header batch
         self._load = Signal()  # take up a header
-        self._bit = Signal(range(layout.max_code_width))
+        self._bit = Signal(layout.max_code_width, init=1)  # of codes, at hand; one-hot
         self._bits_left = Signal(range(layout.max_code_width))  # after the word at hand
         self._reading = Signal()  # the header is that of a record at hand
         self._code_taken = Signal()
@@ -259,8 +259,9 @@ class LaneReader(wiring.Component):
         widths = {item.code_width for item in layout.members}
         for bit in range(layout.max_code_width):
             kept = Signal(layout.width, name=f"code_{bit}", reset_less=True)
-            now = self._bit == bit
-            with m.If(self._code_taken & now):
+            now = self._bit[bit]
+            # Kept anew until it is taken: so all these registers wait for one bit alone.
+            with m.If(now):
                 m.d.sync += kept.eq(word)
             # The last bits of a slice are those at hand; a choice only where widths differ.
             if bit + 1 == layout.max_code_width:
@@ -327,10 +328,10 @@ class LaneReader(wiring.Component):
             self._described.last_step.eq(headers.last_step),
         ]
         with m.If(self._code_taken):
-            m.d.sync += [self._bit.eq(self._bit + 1), self._bits_left.eq(self._bits_left - 1)]
+            m.d.sync += [self._bit.eq(self._bit << 1), self._bits_left.eq(self._bits_left - 1)]
         with m.If(self._completes):
             m.d.sync += [
-                self._bit.eq(0),
+                self._bit.eq(1),
                 self._bits_left.eq(Mux(ends_record, headers.upcoming_last_bit, headers.last_bit)),
                 tile_slice.eq(Mux(ends_row, 0, tile_slice + 1)),
                 self._first.eq(ends_record),

@@ -7,7 +7,7 @@ from .core import Core, activation_write_layout
 from .lookup import Lookup, entries_layout, lut_options, read_cycles
 from .parameters import EngineParameters
 from .pipeline import delay, sum_latency
-from .plane_decoder import PlaneDecoder, plane_coefficients, plane_layout
+from .plane_decoder import PlaneDecoder, decode_cycles, plane_coefficients, plane_layout
 from .weigh import magnitude_slots, slot_choices, weigh, weigh_latency
 
 __all__ = ["LutCore"]
@@ -51,7 +51,7 @@ class LutCore(Core):
     @property
     def _key(self) -> int:
         """Cycles from a step to its key."""
-        return PlaneDecoder.latency + 1
+        return decode_cycles(self.parameters) + 1
 
     @property
     def _weigh_cycles(self) -> int:

@@ -15,7 +15,7 @@ from .memory_attributes import IN_LOGIC
 from .parameters import EngineParameters
 from .pipeline import delay
 
-__all__ = ["PlaneDecoder", "plane_coefficients", "plane_layout"]
+__all__ = ["PlaneDecoder", "decode_cycles", "plane_coefficients", "plane_layout"]
 
 
 def plane_coefficients(parameters: EngineParameters) -> list[int]:
@@ -33,15 +33,24 @@ def plane_layout(parameters: EngineParameters) -> data.StructLayout:
     })
 
 
+def decode_cycles(parameters: EngineParameters) -> int:
+    """Return the cycles from codes to their digits.
+
+    One to look up what the step takes; one more where digits of several registers come together.
+    """
+    return 1 if len(_shares(parameters)) == 1 and not parameters.layout.codebooks else 2
+
+
 class PlaneDecoder(wiring.Component):
     """Digit bits of one plane of a slice, for whichever format its weights have.
 
-    Latency is :attr:`latency` cycles, throughput is one step a cycle, no backpressure. Steps beyond
+    Latency is :func:`decode_cycles`, throughput is one step a cycle, no backpressure. Steps beyond
     the format's planes are not to be asked for.
 
     Of all functions of a code that are some plane's digit, a step takes one. A register each keeps
     it for every weight, or 0 by its reset where another one is taken, which costs no LUT; what is
-    left is an OR. Functions of several bits share a register where one LUT can choose among them.
+    left is an OR. Functions of several bits share a register where one LUT can choose among them,
+    and the one that all share, if it comes to that, is left to whoever takes the key.
 
     Parameters
     ----------
@@ -73,7 +82,6 @@ class PlaneDecoder(wiring.Component):
     codebooks: data.View
     key: Signal
     plane: data.View
-    latency = 2
 
     def __init__(self, *, parameters: EngineParameters) -> None:
         self.parameters = parameters
@@ -91,7 +99,7 @@ class PlaneDecoder(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         layout = self.parameters.layout
-        shares = self._shares()
+        shares = _shares(self.parameters)
         address = Cat(self.step, self.format)
         # What each step of each format takes stands in a table: data, not logic. It is looked up
         # before the digits, or their logic would be made anew for each weight to save that time.
@@ -102,7 +110,9 @@ class PlaneDecoder(wiring.Component):
         read = steps.read_port(domain="comb")
         m.d.comb += read.addr.eq(address)
         step = data.View(shape, delay(m, read.data, 1, name="step_facts"))
-        later = data.View(shape, delay(m, step, 1, name="later_facts"))
+        later = step
+        if decode_cycles(self.parameters) == 2:
+            later = data.View(shape, delay(m, step, 1, name="later_facts"))
 
         # The zero-point's digit is that of one weight more.
         codes = []
@@ -120,41 +130,21 @@ class PlaneDecoder(wiring.Component):
         ]
         return m
 
-    def _shares(self) -> list[list[Function]]:
-        """Deal the functions of all planes to registers: each bit of a code has one of its own."""
-        layout = self.parameters.layout
-        shares: list[list[Function]] = []
-        several: list[Function] = []
-        for function in distinct(
-            (layout.stream_truth(item, plane.truth), item.code_width)
-            for item in layout.members
-            for plane in item.planes
-        ):
-            if len(inputs_of(function)) > 1:
-                several.append(function)
-            else:
-                shares.append([function])
-        inputs = max((len(inputs_of(function)) for function in several), default=0)
-        together = 1 << max(0, self.parameters.lut_inputs - inputs)
-        shares += [several[at : at + together] for at in range(0, len(several), together)]
-        return shares
-
     def _digits(
         self, m: Module, shares: list[list[Function]], codes: list[Value], step: data.View
     ) -> Value:
-        """Return the digit of every weight and of the zero-point, a cycle later."""
+        """Return the digit of every weight and of the zero-point as `plane` tells of it."""
         width = self.parameters.layout.width + 1
         kept = []
         for index, share in enumerate(shares):
-            digits = Signal(width, name=f"digits_{index}", reset_less=True)
             taken = choose([evaluate(f, codes, width) for f in share], step.within)
-            if len(shares) == 1:
+            if decode_cycles(self.parameters) == 1:
+                return taken
+            digits = Signal(width, name=f"digits_{index}", reset_less=True)
+            with m.If(step.share[index]):
                 m.d.sync += digits.eq(taken)
-            else:
-                with m.If(step.share[index]):
-                    m.d.sync += digits.eq(taken)
-                with m.Else():
-                    m.d.sync += digits.eq(0)
+            with m.Else():
+                m.d.sync += digits.eq(0)
             kept.append(digits)
         return reduce(or_, kept)
 
@@ -207,3 +197,23 @@ class PlaneDecoder(wiring.Component):
                 })
             rows += [{}] * ((1 << len(self.step)) - len(item.planes))
         return rows
+
+
+def _shares(parameters: EngineParameters) -> list[list[Function]]:
+    """Deal the functions of all planes to registers: each bit of a code has one of its own."""
+    layout = parameters.layout
+    shares: list[list[Function]] = []
+    several: list[Function] = []
+    for function in distinct(
+        (layout.stream_truth(item, plane.truth), item.code_width)
+        for item in layout.members
+        for plane in item.planes
+    ):
+        if len(inputs_of(function)) > 1:
+            several.append(function)
+        else:
+            shares.append([function])
+    inputs = max((len(inputs_of(function)) for function in several), default=0)
+    together = 1 << max(0, parameters.lut_inputs - inputs)
+    shares += [several[at : at + together] for at in range(0, len(several), together)]
+    return shares

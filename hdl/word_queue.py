@@ -8,8 +8,11 @@ __all__ = ["WordQueue", "queue_depth"]
 
 
 def queue_depth(words: int) -> int:
-    """Return the depth of a queue that takes as many words, and goes on at once after a wait."""
-    return max(4, words)
+    """Return the depth of a queue that takes as many words.
+
+    From 4 on it goes on at once after a wait; smaller ones have a word more for that.
+    """
+    return max(words, min(words + 1, 4))
 
 
 class WordQueue(wiring.Component):

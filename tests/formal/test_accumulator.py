@@ -8,8 +8,8 @@ from lutra.hdl import EngineParameters
 from lutra.hdl.accumulator import RowAccumulator, prepare_cycles
 from lutra.hdl.multiply import DspMultiply
 
-# Formats whose group sums come in every cycle, in every second and in every third.
-INTERVALS = ("bcq1", "int2", "int3")
+# Formats whose group sums come in every cycle, in every second, third and fourth.
+INTERVALS = ("bcq1", "int2", "int3", "int4")
 
 
 def accumulator(formal, name):
@@ -48,7 +48,7 @@ def test_additions_see_each_other(formal, name):
 @pytest.mark.parametrize("name", INTERVALS)
 @pytest.mark.parametrize("fault", [("add", "sub", 0), ("mux", "swapped", 0)])
 def test_faults_are_found(formal, fault, name):
-    formal.refute(accumulator(formal, name), "what is read", depth=8, fault=fault)
+    formal.refute(accumulator(formal, name), "what is read", depth=10, fault=fault)
 
 
 class EveryCycle(EngineParameters):

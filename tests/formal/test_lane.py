@@ -19,7 +19,7 @@ from lutra.hdl.cores import builder_for, core_for
 from lutra.hdl.lane import Lane, LaneSchedule
 from lutra.hdl.lane_reader import LaneReader
 from lutra.hdl.lookup import entry_offset
-from lutra.hdl.plane_decoder import PlaneDecoder
+from lutra.hdl.plane_decoder import decode_cycles
 from lutra.hdl.sequencer import Sequencer
 from lutra.hdl.value_decoder import value_tables
 
@@ -268,7 +268,7 @@ class LaneBench:
             return result
 
         monkeypatch.setattr(lookup_module, kind, watched)
-        cycles = PlaneDecoder.latency + 1 + lookup_module.read_cycles(parameters)
+        cycles = decode_cycles(parameters) + 1 + lookup_module.read_cycles(parameters)
         self.found = [
             self._of_steps(one, cycles, f"found_{table}") for table, one in enumerate(found)
         ]

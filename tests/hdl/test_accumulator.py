@@ -12,7 +12,7 @@ def _wrapped(number, width):
     return (number + (1 << width - 1) & (1 << width) - 1) - (1 << width - 1)
 
 
-@pytest.mark.parametrize("name", ["int2", "int3", "bcq1"])
+@pytest.mark.parametrize("name", ["int2", "int3", "int4", "bcq1"])
 @pytest.mark.parametrize("tokens", [1, 2, 4])
 @pytest.mark.parametrize("rows", [1, 2, 8])
 @pytest.mark.parametrize("chance", [1.0, 0.6])
@@ -21,7 +21,8 @@ def test_random_additions(hdl, rows, chance, tokens, name):
     parameters = hdl.parameters((name,), max_rows=16, tokens=tokens, scale_width=1)
     interval = parameters.sum_interval
     ahead = prepare_cycles(parameters)
-    assert (interval, ahead) == {"int2": (2, 1), "int3": (3, 2), "bcq1": (1, 1)}[name]
+    expected = {"int2": (2, 1), "int3": (3, 2), "int4": (4, 3), "bcq1": (1, 1)}
+    assert (interval, ahead) == expected[name]
     dut = RowAccumulator(parameters=parameters)
     width = parameters.sum_width
     rng = random.Random(rows)

@@ -12,7 +12,7 @@ from lutra.formats import CodebookFormat, NumberFormat, Numerics, pack
 from lutra.hdl import Error
 from lutra.hdl.codebooks import Codebooks, codebooks_layout
 from lutra.hdl.lane import Lane
-from lutra.hdl.plane_decoder import PlaneDecoder, plane_coefficients
+from lutra.hdl.plane_decoder import PlaneDecoder, decode_cycles, plane_coefficients
 from lutra.hdl.term_decoder import TermDecoder
 from lutra.hdl.value_decoder import ValueDecoder, value_width
 from lutra.sim import adversarial_tokens, random_matrix
@@ -142,7 +142,7 @@ def test_planes(hdl, mixture, width):
                 sums = np.zeros(256, dtype=np.int64)
                 for step in range(len(layout.members[number].planes)):
                     ctx.set(dut.step, step)
-                    await ctx.tick().repeat(dut.latency)
+                    await ctx.tick().repeat(decode_cycles(parameters))
                     key = ctx.get(dut.key)
                     coefficient = coefficients[ctx.get(dut.plane.coefficient)]
                     sums += [coefficient * (key >> code & 1) for code in range(256)]

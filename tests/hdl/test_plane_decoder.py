@@ -4,7 +4,7 @@
 import pytest
 
 from lutra.formats import CATALOG
-from lutra.hdl.plane_decoder import PlaneDecoder, plane_coefficients
+from lutra.hdl.plane_decoder import PlaneDecoder, decode_cycles, plane_coefficients
 
 # A family of every kind, and of every width of codes but one bit.
 EVERY_KIND = (
@@ -49,7 +49,7 @@ def test_every_code(hdl, mixture, lut_inputs):
             ctx.set(dut.format, number)
             for step, plane in enumerate(item.planes):
                 ctx.set(dut.step, step)
-                await ctx.tick().repeat(dut.latency)
+                await ctx.tick().repeat(decode_cycles(parameters))
                 where = f"plane {step} of {item.name}"
                 assert coefficients[ctx.get(dut.plane.coefficient)] == plane.coefficient, where
                 assert ctx.get(dut.plane.bipolar) == plane.bipolar, where
@@ -82,7 +82,7 @@ def test_every_zero_point(hdl, mixture):
                 for zero in zeros:
                     ctx.set(dut.format, number)
                     ctx.set(dut.zero, zero)
-                    await ctx.tick().repeat(dut.latency)
+                    await ctx.tick().repeat(decode_cycles(parameters))
                     expected = digits[zero] if item.has_zero_point else 0
                     assert ctx.get(dut.plane.zero) == expected, (item.name, step, zero)
 
@@ -101,7 +101,7 @@ def test_codes_do_not_depend_on_each_other(hdl):
                 ctx.set(dut.codes[bit], (code >> bit & 1) << code % 8)
             for step in range(2):
                 ctx.set(dut.step, step)
-                await ctx.tick().repeat(dut.latency)
+                await ctx.tick().repeat(decode_cycles(parameters))
                 assert ctx.get(dut.key) == (code >> step & 1) << code % 8
 
     hdl.simulate(dut, bench)
