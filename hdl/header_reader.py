@@ -5,6 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..formats import StreamLayout
+from .choose import choose
 from .parameters import EngineParameters
 from .pipeline import delay
 
@@ -131,7 +132,6 @@ class HeaderReader(wiring.Component):
                 for index in range(beats):
                     with m.Case(index):
                         m.d.sync += batch.word_select(index, layout.width).eq(self.word)
-                        self._keep_formats(m, formats, index)
 
         upcoming = Signal(range(slots))  # where the upcoming header stands
         left = Signal(range(slots + 1), init=slots)  # slots from there on
@@ -148,24 +148,29 @@ class HeaderReader(wiring.Component):
                 upcoming.eq(Mux(fits, meaning.after, 0)),
                 left.eq(Mux(fits, meaning.left, slots)),
             ]
-            with m.Switch(upcoming):
-                for slot in range(slots):
-                    with m.Case(slot):
-                        m.d.sync += raw.eq(batch[slot * layout.slot_width :])
+            headers = [batch[slot * layout.slot_width :][: len(raw)] for slot in range(slots)]
+            m.d.sync += raw.eq(choose(headers, upcoming))
         with m.If(self.begin):
             m.d.sync += [upcoming.eq(0), left.eq(slots)]
-        m.d.comb += fits.eq(self._next_slots(m, formats, meaning.slots) <= meaning.left)
+        behind = self._behind(m, formats, meaning.slots)
+        self._keep_formats(m, formats, behind, part)
+        m.d.comb += fits.eq(self._slots_of(m, behind[0]) <= meaning.left)
         self._refuse(m, raw)
         return m
 
-    def _keep_formats(self, m: Module, formats: data.View, part: int) -> None:
-        """Keep the bits of all slots' formats that stand in a word of the batch."""
+    def _keep_formats(
+        self, m: Module, formats: data.View, behind: data.View, part: Signal
+    ) -> None:
+        """Keep what stands for formats in a word of the batch; go on to those behind a header."""
         layout = self.parameters.layout
         for slot in range(layout.batch_shape[1]):
             for bit in range(layout.format_width):
                 word, place = divmod(slot * layout.slot_width + bit, layout.width)
-                if word == part:
-                    m.d.sync += formats[slot][bit].eq(self.word[place])
+                # One enable for both, never at once: then the choice is all that takes a LUT.
+                with m.If(self.load | (self.take & (part == word))):
+                    m.d.sync += formats[slot][bit].eq(
+                        Mux(self.load, behind[slot][bit], self.word[place])
+                    )
 
     def _look_up(self, m: Module, number: Value, slot: Value, left: Value) -> data.View:
         """Look up the upcoming header's format, and what is behind a header of it."""
@@ -197,22 +202,25 @@ class HeaderReader(wiring.Component):
             m.d.comb += self.settled.eq(1)
         return data.View(found.shape(), delay(m, found, int(several), name="meaning"))
 
-    def _next_slots(self, m: Module, formats: data.View, slots: Value) -> Value:
-        """Look up the slots of the header behind the upcoming one, which has ``slots``.
+    def _behind(self, m: Module, formats: data.View, slots: Value) -> data.View:
+        """Return the formats from the header behind the upcoming one on, which has ``slots``."""
+        behind = Signal.like(formats)
+        counts = sorted(set(self.parameters.layout.header_slots))
+        with m.Switch(slots):
+            for count in counts:
+                with m.Default() if count == counts[-1] else m.Case(count):
+                    bits = count * self.parameters.layout.format_width
+                    m.d.comb += behind.eq(Value.cast(formats)[bits:])
+        return behind
+
+    def _slots_of(self, m: Module, number: Value) -> Value:
+        """Look up the slots of a header of that format.
 
         Of a header that did not fit its format is there all the same. Where no slot is left there
         is none; any length is too much then.
         """
         layout = self.parameters.layout
-        number = Signal(layout.format_width)
         found = Signal(range(layout.max_slots + 1), init=1)
-        with m.Switch(slots):
-            for count in sorted(set(layout.header_slots)):
-                with m.Case(count):
-                    behind = Value.cast(formats)[count * layout.format_width :]
-                    m.d.comb += number.eq(behind)
-                    with m.If(self.load):
-                        m.d.sync += Value.cast(formats).eq(behind)
         with m.Switch(number):
             for index, count in enumerate(layout.header_slots):
                 with m.Case(index):

@@ -1,6 +1,6 @@
 """A queue of words that says early whether it is full or empty."""
 
-from amaranth import Module, Mux, Signal
+from amaranth import Module, Mux, Signal, Value
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -95,18 +95,21 @@ class WordQueue(wiring.Component):
         with m.If(~waits | ~full):
             m.d.sync += newest.eq(arrived)
         with m.If(moves):
-            m.d.sync += tail.eq(Mux(tail == depth - 1, 0, tail + 1))
+            m.d.sync += tail.eq(_following(tail, depth))
         with m.If(self.r_en):
-            m.d.sync += head.eq(Mux(head == depth - 1, 0, head + 1))
-        with m.If(moves & ~self.r_en):
-            m.d.sync += level.eq(level + 1)
-            m.d.sync += [full.eq(level == depth - 1), self.r_rdy.eq(1)]
-        with m.If(self.r_en & ~moves):
-            m.d.sync += level.eq(level - 1)
-            m.d.sync += [self.r_rdy.eq(level != 1), full.eq(0)]
+            m.d.sync += head.eq(_following(head, depth))
+        with m.If(moves ^ self.r_en):
+            m.d.sync += level.eq(level + Mux(moves, 1, -1))
+            m.d.sync += full.eq(moves & (level == depth - 1))
+            m.d.sync += self.r_rdy.eq(moves | (level != 1))
         # Words of two cycles are under way to here when this is seen: there is room for both.
-        with m.If(came & ~self.r_en):
-            m.d.sync += [total.eq(total + 1), self.w_rdy.eq(total <= depth - 2)]
-        with m.If(self.r_en & ~came):
-            m.d.sync += [total.eq(total - 1), self.w_rdy.eq(total <= depth)]
+        with m.If(came ^ self.r_en):
+            m.d.sync += total.eq(total + Mux(came, 1, -1))
+            m.d.sync += self.w_rdy.eq(Mux(came, total <= depth - 2, total <= depth))
         return m
+
+
+def _following(place: Signal, depth: int) -> Value:
+    """Return the place in memory behind another one."""
+    wraps = depth == 1 << len(place)
+    return place + 1 if wraps else Mux(place == depth - 1, 0, place + 1)

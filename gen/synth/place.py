@@ -14,6 +14,7 @@ from ..backend import Progress
 from .capacity import TooLargeError, check_capacity
 from .few_pins import PINS, behind_few_pins
 from .netlist import Netlist
+from .output_registers import use_output_registers
 from .targets import Target
 from .tools import run_program, tool_version
 
@@ -35,6 +36,9 @@ _CONFIGURATION = {
     "gowin": ("--write", "design.json"),
 }
 _UNCONSTRAINED = {"ecp5": "--lpf-allow-unconstrained", "ice40": "--pcf-allow-unconstrained"}
+
+# What is done to netlists first; another number where it becomes something else.
+_CHANGES = {"ecp5": "output registers 1"}
 
 # What nextpnr logs when a stage begins, and how much of the work is done then.
 _STAGES = {
@@ -165,6 +169,7 @@ def place_and_route(
             constraints or "",
             program,
             tool_version(program),
+            _CHANGES.get(target.family, ""),
             *arguments,
         ],
         build,
@@ -203,12 +208,12 @@ def _place(
     out_of_context: bool,
     progress: Progress,
 ) -> dict[str, Any]:
-    if out_of_context and target.family != "ecp5":
-        data = json.loads(netlist.json)
+    data = json.loads(netlist.json)
+    if target.family == "ecp5":
+        use_output_registers(data)
+    elif out_of_context:
         behind_few_pins(data, netlist.top, target.family)
-        (folder / _NETLIST).write_text(json.dumps(data))
-    else:
-        (folder / _NETLIST).write_text(netlist.json)
+    (folder / _NETLIST).write_text(json.dumps(data))
 
     def watch(text: str) -> None:
         for stage, (words, share) in _STAGES.items():

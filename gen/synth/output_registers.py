@@ -1,0 +1,115 @@
+"""Registers behind block RAM that become the block RAM's own."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+__all__ = ["use_output_registers"]
+
+_BLOCK, _REGISTER = "DP16KD", "TRELLIS_FF"
+_DATA_WIDTH = 18
+_WIDE = 36  # one port for reading: its bits are those of both
+
+# A flip-flop that does nothing but keep what it gets, as Yosys writes it.
+_PLAIN = {"CEMUX": "1", "CLKMUX": "CLK", "GSR": "DISABLED", "REGSET": "RESET"}
+
+
+def use_output_registers(netlist: dict[str, Any]) -> int:
+    """Take flip-flops behind an ECP5's block RAM into its output registers.
+
+    Block RAM alone takes more than half of a cycle of 10 ns, and less than a quarter of that with
+    its output register, which Yosys does not use. A port's is used where every bit that it reads
+    goes to a flip-flop and nowhere else, with the port's clock, always enabled and never reset, as
+    the port: then the same bits are there in the same cycle.
+
+    Parameters
+    ----------
+    netlist : dict
+        Yosys' JSON; changed in place. Modules are looked at one by one.
+
+    Returns
+    -------
+    int
+        How many flip-flops were taken.
+    """
+    return sum(_take_registers(module) for module in netlist["modules"].values())
+
+
+def _take_registers(module: dict[str, Any]) -> int:
+    cells = module.get("cells", {})
+    blocks = [cell for cell in cells.values() if cell["type"] == _BLOCK]
+    users = _count_users(module) if blocks else Counter()
+    registers = {
+        cell["connections"]["DI"][0]: name
+        for name, cell in cells.items()
+        if cell["type"] == _REGISTER and cell["connections"].get("DI")
+    }
+    taken = 0
+    for block in blocks:
+        wires = block["connections"]
+        for ports in _readers(block):
+            # Bits that nobody reads stay as they are.
+            outputs = [
+                name
+                for port in ports
+                for name in (f"DO{port}{bit}" for bit in range(_DATA_WIDTH))
+                if wires.get(name) and users[wires[name][0]]
+            ]
+            behind = [registers.get(wires[name][0], "") for name in outputs]
+            clocks = [_clock(block, port) for port in ports]
+            if not outputs or None in clocks or len(set(clocks)) > 1:
+                continue
+            if not all(
+                users[wires[name][0]] == 1
+                and register
+                and _clock_if_plain(cells[register]) == clocks[0]
+                for name, register in zip(outputs, behind, strict=True)
+            ):
+                continue
+            for name, register in zip(outputs, behind, strict=True):
+                wires[name] = cells.pop(register)["connections"]["Q"]
+            for port in ports:
+                block["parameters"][f"REGMODE_{port}"] = "OUTREG"
+                wires[f"OCE{port}"] = ["1"]
+            taken += len(outputs)
+    return taken
+
+
+def _count_users(module: Mapping[str, Any]) -> Counter[Any]:
+    """Count what reads each wire: inputs of cells, the module's outputs."""
+    users: Counter[Any] = Counter()
+    for cell in module["cells"].values():
+        for name, bits in cell["connections"].items():
+            if cell["port_directions"][name] != "output":
+                users.update(bits)
+    for port in module["ports"].values():
+        if port["direction"] != "input":
+            users.update(port["bits"])
+    return users
+
+
+def _readers(block: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the ports that read, those that read together as one."""
+    wide = int(block["parameters"]["DATA_WIDTH_B"], 2) == _WIDE
+    yield from ("AB",) if wide else ("A", "B")
+
+
+def _clock(block: Mapping[str, Any], port: str) -> Any:
+    """Return the clock of a port that is always enabled and never reset; None of others."""
+    wires = block["connections"]
+    if wires[f"CE{port}"] != ["1"] or wires[f"RST{port}"] != ["0"]:
+        return None
+    if block["parameters"][f"CLK{port}MUX"] != f"CLK{port}":
+        return None
+    return wires[f"CLK{port}"][0]
+
+
+def _clock_if_plain(register: Mapping[str, Any]) -> Any:
+    """Return the clock of a flip-flop that does nothing but keep what it gets; None of others."""
+    parameters, wires = register["parameters"], register["connections"]
+    # Yosys writes a trailing space after strings that could be numbers.
+    if any(parameters.get(name, "").strip() != value for name, value in _PLAIN.items()):
+        return None
+    if wires.get("LSR", ["0"]) != ["0"] or wires.get("M", []):
+        return None
+    return wires["CLK"][0]
