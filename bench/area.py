@@ -1,7 +1,8 @@
 """What engines cost in look-up tables, beside the engine of multipliers: the table of docs/area.md.
 
 Every engine at every activation width on every device: cells as Yosys maps them, one tool and one
-set of options for all. ``--place`` adds the frequency that nextpnr reaches, which takes long.
+set of options for all. ``--place`` adds the frequency that nextpnr reaches, the lowest of
+``--seeds``, which takes long; an engine that is too large for a device is counted all the same.
 ``--inner`` shows the inner product alone: tables, look-up and adders of one lane.
 ``--ladder`` places one lane's arithmetic, codes in and sums out, and shows multiply-accumulates a
 second for a thousand cells.
@@ -46,7 +47,7 @@ DEVICES = ("xc7", "ecp5-85k")
 ACT_WIDTHS = (8, 12, 16)
 FORMATS = ("int4", "bitmod4")
 LADDER = ("int4", "int2", "ternary")
-SEEDS = (1, 2, 3)
+SEEDS = 3
 
 
 def configuration(
@@ -128,7 +129,8 @@ def measure_engines(arguments: argparse.Namespace, progress) -> list[dict[str, A
                     adder_levels=arguments.adder_levels,
                 )
                 progress(f"{name} of {act_width} bits on {device}", len(rows) / runs)
-                seeds = SEEDS if arguments.place and TARGETS[device].places else ()
+                places = arguments.place and TARGETS[device].places
+                seeds = range(1, arguments.seeds + 1) if places else ()
                 try:
                     result = synthesise_engine(config, TARGETS[device], seeds=seeds)
                 except ValueError as error:  # too large to be placed: its cells count all the same
@@ -229,7 +231,8 @@ def ladder_row(item: str, name: str, device: str, arguments: argparse.Namespace)
     text = verilog.convert(Arithmetic(config.parameters), name="arithmetic", emit_src=False)
     netlist = synthesise(text, "arithmetic", TARGETS[device], dsp="DSP" in name)
     placed = [
-        place_and_route(netlist, TARGETS[device], seed=seed, frequency_mhz=200.0) for seed in SEEDS
+        place_and_route(netlist, TARGETS[device], seed=seed, frequency_mhz=200.0)
+        for seed in range(1, arguments.seeds + 1)
     ]
     cells = placed[0].utilisation["TRELLIS_COMB"][0]
     fmax = min(placement.fmax_mhz for placement in placed)
@@ -253,7 +256,8 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=list(ENGINES))
     parser.add_argument("--devices", nargs="+", default=list(DEVICES), choices=list(TARGETS))
     parser.add_argument("--act-widths", nargs="+", type=int, default=list(ACT_WIDTHS))
-    parser.add_argument("--place", action="store_true", help="also place and route, three seeds")
+    parser.add_argument("--place", action="store_true", help="also place and route")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="how often to place")
     parser.add_argument("--inner", action="store_true", help="inner products alone")
     parser.add_argument("--ladder", action="store_true", help="one lane's arithmetic, placed")
     parser.add_argument(

@@ -4,7 +4,7 @@ from amaranth import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .align import Align, SharedExponent, exponent_width
+from .align import Align, SharedExponent, exponent_cycles, exponent_width
 from .parameters import EngineParameters
 from .pipeline import delay
 
@@ -16,7 +16,7 @@ __all__ = [
     "token_layout",
 ]
 
-_PEAK_LEVELS = 2  # comparisons of a beat's elements between two registers
+_PEAK_LEVELS = 1  # comparisons of a beat's elements between two registers
 
 
 def activation_layout(parameters: EngineParameters) -> data.StructLayout:
@@ -49,7 +49,7 @@ def token_latency(parameters: EngineParameters) -> int:
     """Return the cycles from the last beat of a vector to when it is described."""
     if not parameters.numerics.is_float:
         return 2
-    return _peak_cycles(parameters) + SharedExponent.LATENCY + 2
+    return _peak_cycles(parameters) + exponent_cycles(parameters.numerics) + 2
 
 
 def _peak_cycles(parameters: EngineParameters) -> int:

@@ -5,10 +5,12 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..formats import Numerics
-from .floating import normalize, round_half_even, shift_right_sticky
+from .floating import normalize, normalize_cycles, round_half_even, shift_right_sticky
 from .pipeline import delay
 
-__all__ = ["Align", "SharedExponent", "exponent_width"]
+__all__ = ["Align", "SharedExponent", "exponent_cycles", "exponent_width"]
+
+_LEVELS = 2  # steps of normalising between two registers
 
 
 def exponent_width(numerics: Numerics) -> int:
@@ -16,10 +18,15 @@ def exponent_width(numerics: Numerics) -> int:
     return numerics.float_type.exponent_width + 3 if numerics.is_float else 2
 
 
+def exponent_cycles(numerics: Numerics) -> int:
+    """Return the cycles from a token's largest magnitude to its exponent."""
+    return normalize_cycles(numerics.float_type.fraction_width, levels=_LEVELS) + 2
+
+
 class SharedExponent(wiring.Component):
     """Exponent of a token from its largest magnitude.
 
-    Latency is :attr:`LATENCY` cycles, throughput is one token a cycle, no backpressure.
+    Latency is :func:`exponent_cycles`, throughput is one token a cycle, no backpressure.
 
     Parameters
     ----------
@@ -37,8 +44,6 @@ class SharedExponent(wiring.Component):
     nonfinite : :py:`Out(1)`
         Whether the token holds an infinity or a NaN.
     """
-
-    LATENCY = 1
 
     peak: Signal
     biased: Signal
@@ -60,12 +65,13 @@ class SharedExponent(wiring.Component):
         kind, bias = self.numerics.float_type, self.numerics.float_type.bias
         fraction, field = self.peak[: kind.fraction_width], self.peak[kind.fraction_width :]
 
-        _, zeros = normalize(m, fraction, name="fraction")
-        zeros = delay(m, zeros, self.LATENCY, name="zeros")
-        is_zero = delay(m, self.peak == 0, self.LATENCY, name="is_zero")
-        field = delay(m, field, self.LATENCY, name="field")
-        m.d.comb += self.biased.eq(Mux(field == 0, -zeros, field))
-        m.d.comb += self.nonfinite.eq(field == kind.exponent_mask)
+        cycles = exponent_cycles(self.numerics)
+        _, zeros = normalize(m, fraction, name="fraction", levels=_LEVELS)
+        zeros = delay(m, zeros, 1, name="zeros")
+        is_zero = delay(m, self.peak == 0, cycles, name="is_zero")
+        field = delay(m, field, cycles - 1, name="field")
+        m.d.sync += self.biased.eq(Mux(field == 0, -zeros, field))
+        m.d.sync += self.nonfinite.eq(field == kind.exponent_mask)
         if self.numerics.is_exact:
             m.d.comb += self.exponent.eq(self.numerics.exact_exponent)
         else:

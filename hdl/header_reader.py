@@ -158,9 +158,7 @@ class HeaderReader(wiring.Component):
         self._refuse(m, raw)
         return m
 
-    def _keep_formats(
-        self, m: Module, formats: data.View, behind: data.View, part: Signal
-    ) -> None:
+    def _keep_formats(self, m: Module, formats: data.View, behind: data.View, part: Signal) -> None:
         """Keep what stands for formats in a word of the batch; go on to those behind a header."""
         layout = self.parameters.layout
         for slot in range(layout.batch_shape[1]):

@@ -30,7 +30,7 @@ class LaneReader(wiring.Component):
 
     Words wait in a queue of ``ahead`` or more, from which one is taken a cycle as long as slices
     are taken as fast as they complete; some complete slices wait, so that header batches cost no
-    step. Only a record of a single word takes two cycles, where there are several formats, and three
+    step. Only a record of a single word takes two cycles, where there are several formats, or three
     if ``ahead`` is 2. What comes after the last record of a span is padding.
 
     Parameters
@@ -158,6 +158,7 @@ class LaneReader(wiring.Component):
                         self._last_block.eq(program.block == 0),
                         self._tiles_left.eq(program.tile),
                         self._last_tile.eq(program.tile == 0),
+                        self._next_tile_last.eq(program.tile == 1),
                         self._span_tiles_left.eq(program.span_tile),
                         self._last_of_span.eq((program.tile == 0) | (program.span_tile == 0)),
                         self._first_tile.eq(1),
@@ -203,7 +204,7 @@ class LaneReader(wiring.Component):
         self._reading = Signal()  # the header is that of a record at hand
         self._code_taken = Signal()
         self._completes = Signal()
-        self._slice_room = Signal()
+        self._slice_room = Signal(init=1)
         self._bank = Signal()  # of the tile at hand
         self._tile_ready = Signal()
         self._collected = Signal(2)  # banks whose slices have all been collected
@@ -214,6 +215,7 @@ class LaneReader(wiring.Component):
         self._span_tiles_left = Signal.like(self.program.span_tile)  # of the span
         self._last_block = Signal()  # none is left of each
         self._last_tile = Signal()
+        self._next_tile_last = Signal()  # the tile behind the one at hand is the layer's last
         self._last_of_span = Signal()
         self._first_tile = Signal()
         self._slices_left = Signal.like(self.program.tile_slice)  # of the row in this tile
@@ -252,7 +254,7 @@ class LaneReader(wiring.Component):
                 "slice": self.slice.shape(),
             })
         )
-        waiting = Signal.like(complete)
+        waiting, taken = Signal.like(complete), Signal()
         m.submodules.slices = slices = fifo.SyncFIFO(
             width=len(Value.cast(complete)), depth=self.parameters.slices_ahead
         )
@@ -273,16 +275,22 @@ class LaneReader(wiring.Component):
         m.d.comb += [
             complete.header.eq(self._headers.raw),
             complete.slice.eq(self._described),
-            self._slice_room.eq(slices.w_rdy),
             slices.w_data.eq(complete),
             slices.w_en.eq(self._completes),
-            slices.r_en.eq(self.slice_ready),
+            taken.eq(self.slice_valid & self.slice_ready),
+            slices.r_en.eq(taken),
             waiting.eq(slices.r_data),
             self.slice.eq(waiting.slice),
-            self.slice_valid.eq(slices.r_rdy),
         ]
+        # Both flags from registers, as those of `WordQueue`.
+        with m.If(self._completes & ~taken):
+            m.d.sync += self._slice_room.eq(slices.level != self.parameters.slices_ahead - 1)
+            m.d.sync += self.slice_valid.eq(1)
+        with m.If(taken & ~self._completes):
+            m.d.sync += self._slice_room.eq(1)
+            m.d.sync += self.slice_valid.eq(slices.level != 1)
         header = Signal(layout.header_width, reset_less=True)
-        with m.If(self.slice_valid & self.slice_ready):
+        with m.If(taken):
             m.d.sync += self.codes.eq(waiting.codes)
             m.d.sync += header.eq(waiting.header)
         m.d.comb += self.header.eq(read_header(m, layout, header))
@@ -352,11 +360,12 @@ class LaneReader(wiring.Component):
                 ]
             with m.If(ends_tile):
                 last_of_span, span_tiles_left = self._last_of_span, self._span_tiles_left
-                is_last = self._tiles_left == 1
+                is_last = self._next_tile_last
                 next_last = self._last_slice(is_last)
                 m.d.sync += [
                     self._tiles_left.eq(self._tiles_left - 1),
                     last_tile.eq(is_last),
+                    self._next_tile_last.eq(self._tiles_left == 2),
                     self._first_tile.eq(0),
                     self._tile_last.eq(next_last),
                     span_tiles_left.eq(Mux(last_of_span, program.span_tile, span_tiles_left - 1)),

@@ -1,7 +1,7 @@
 """Group sum times group scale: two ways with one interface."""
 
 from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .parameters import EngineParameters
@@ -47,6 +47,10 @@ class Multiply(wiring.Component):
         })
 
 
+_DIGIT = data.StructLayout({"once": 1, "twice": 1, "negative": 1})
+"""A digit of a scale, -2 to 2; what is negative may be 0, whose complement and a carry is 0."""
+
+
 class SerialMultiply(Multiply):
     """:class:`Multiply` by shift and add, lowest bits of the scale first, two bits a digit.
 
@@ -64,17 +68,22 @@ class SerialMultiply(Multiply):
         value = Signal.like(self.value, reset_less=True)
         scale = Signal(signed(bits * cycles + loads))
         rest = Signal(bits * cycles + 1, reset_less=True)  # and the bit below
+        following = Signal.like(rest)
         m.d.comb += scale.eq(self.scale)
-        m.d.sync += rest.eq(rest >> bits)
+        m.d.comb += following.eq(rest >> bits)
+        m.d.sync += rest.eq(following)
         with m.If(self.start):
-            m.d.sync += [value.eq(self.value), rest.eq(Cat(Const(0, 1), scale[loads:]))]
+            m.d.comb += following.eq(Cat(Const(0, 1), scale[loads:]))
+            m.d.sync += value.eq(self.value)
 
         # Less than a third of what one digit may add is left of it from cycle to cycle.
         width = len(value) + 2 * digits
         high = Signal(signed(len(value)), reset_less=True)
         total: Value = high
         for digit in range(digits):
-            total = _add_multiple(total, value, rest[2 * digit :][:3], places=2 * digit)
+            signs = Signal(_DIGIT, name=f"digit_{digit}", reset_less=True)
+            m.d.sync += signs.eq(_read_digit(following[2 * digit :][:3]))
+            total = _add_multiple(total, value, signs, places=2 * digit)
         step = Signal(signed(width))
         m.d.comb += step.eq(total)
         m.d.sync += high.eq(step >> bits)
@@ -91,13 +100,18 @@ class SerialMultiply(Multiply):
         return m
 
 
-def _add_multiple(total: Value, value: Value, bits: Value, *, places: int) -> Value:
-    """Add the multiple that a digit stands for, some places up."""
+def _read_digit(bits: Value) -> Value:
+    """Return what a digit stands for: :data:`_DIGIT`, from its two bits and the one below."""
     below, low, high = bits
-    magnitude = Mux(below ^ low, value, Mux(high ^ low, value << 1, 0))
-    multiple = (magnitude[:] ^ high.replicate(len(magnitude))).as_signed()
+    return Cat(below ^ low, ~(below ^ low) & (high ^ low), high)
+
+
+def _add_multiple(total: Value, value: Value, digit: data.View, *, places: int) -> Value:
+    """Add the multiple that a digit stands for, some places up."""
+    magnitude = Mux(digit.once, value, Mux(digit.twice, value << 1, 0))
+    multiple = (magnitude[:] ^ digit.negative.replicate(len(magnitude))).as_signed()
     # A sum of two, whose lowest bits carry the one that completes a negative number.
-    upper = Cat(Const(1, 1), total[places:]).as_signed() + Cat(high, multiple).as_signed()
+    upper = Cat(Const(1, 1), total[places:]).as_signed() + Cat(digit.negative, multiple).as_signed()
     return Cat(total[:places], upper[1:]).as_signed()
 
 

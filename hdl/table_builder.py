@@ -6,6 +6,7 @@ from .choose import choose
 from .core import activation_write_layout
 from .lookup import entries_layout, entry_offset, lut_options
 from .parameters import EngineParameters
+from .pipeline import delay
 from .tile_builder import TileBuilder
 
 __all__ = ["TableBuilder"]
@@ -32,27 +33,27 @@ class TableBuilder(TileBuilder):
         options = lut_options(self.parameters)
         mu, entries = options.mu, options.entries
         step = Signal(range(max(mu, entries)))
+        following = Signal.like(step)
         begin, written = Signal(), Signal()
         m.d.comb += [
             self.write.enable.eq(writing & ~begin),
             self.write.index.eq(step ^ (step >> 1)),
             written.eq(self.write.enable & (step == entries - 1)),
         ]
-        with m.If(writing):
-            m.d.sync += step.eq(step + 1)
-        with m.If(written):
-            m.d.sync += step.eq(0)
+        m.d.comb += following.eq(Mux(written, 0, step + writing))
+        m.d.sync += step.eq(following)
         if options.is_half:
             begun = Signal()
             m.d.comb += begin.eq(writing & ~begun)
             with m.If(begin & (step == mu - 1)):
-                m.d.sync += [step.eq(0), begun.eq(1)]
+                m.d.comb += following.eq(0)
+                m.d.sync += begun.eq(1)
             with m.If(written):
                 m.d.sync += begun.eq(0)
 
-        chosen, down = self._next_change(m, step, entries)
-        with m.If(begin):
-            m.d.comb += [chosen.eq(step), down.eq(1)]
+        chosen, down = self._next_change(m, following, entries)
+        if options.is_half:
+            chosen, down = Mux(begin, step, chosen), begin | down
         for token, elements in enumerate(held):
             for table in range(options.tables(self.parameters.layout.width)):
                 own = elements[table * mu : (table + 1) * mu]
@@ -63,8 +64,8 @@ class TableBuilder(TileBuilder):
                 m.d.comb += self.write.values[token][table].eq(entry)
         return written
 
-    def _next_change(self, m: Module, step: Value, entries: int) -> tuple[Signal, Signal]:
-        """Tell which activation makes the next entry, and whether it is taken off.
+    def _next_change(self, m: Module, step: Value, entries: int) -> tuple[Value, Value]:
+        """Tell which activation makes the next entry, and whether it is taken off; a cycle later.
 
         Going from entry n to n + 1 flips the lowest bit that is 0 in n, down if the next is 1.
         """
@@ -75,7 +76,9 @@ class TableBuilder(TileBuilder):
             with m.If(~step[index]):
                 m.d.comb += chosen.eq(index)
                 m.d.comb += down.eq(step[index + 1] if index + 1 < bits else 0)
-        return chosen, down
+        return delay(m, chosen, 1, name="chosen", control=True), delay(
+            m, down, 1, name="down", control=True
+        )
 
     def _entry(
         self, m: Module, x: Value, down: Value, writing: Value, written: Value, name: str

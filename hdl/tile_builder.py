@@ -98,8 +98,11 @@ class TileBuilder(wiring.Component):
         m.d.comb += self.read_beat.eq(beat)
         m.d.comb += self.write.slice.eq(address)
 
-        token_ends = beat >= self.tokens[0].beats
-        tile_ends = token_ends | (slice_index == parameters.layout.tile_slices - 1)
+        # Looked at cycles after the last read only, so that they may be known late.
+        token_ends, tile_ends = Signal(), Signal()
+        last_slice = slice_index == parameters.layout.tile_slices - 1
+        m.d.sync += token_ends.eq(beat >= self.tokens[0].beats)
+        m.d.sync += tile_ends.eq((beat >= self.tokens[0].beats) | last_slice)
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.working.eq(0)

@@ -181,7 +181,7 @@ class Unpack(wiring.Component):
         with m.Else():
             m.d.comb += self.i.ready.eq(1)
         # Found some cycles later, so that a wrong checksum of the header comes first.
-        self._check_tokens(m, delay(m, self.start, 2, name="started", control=True))
+        self._check_tokens(m, delay(m, self.start, 3, name="started", control=True))
         self._stop_on_error(m)
 
         return m
@@ -391,7 +391,7 @@ class Unpack(wiring.Component):
             m.d.comb += self._found.eq(Error.LENGTH)
 
     def _check_tokens(self, m: Module, now: Value) -> None:
-        """Hold the layer, which was known a cycle ago, against its activations."""
+        """Hold the layer, which was known two cycles ago, against its activations."""
         tokens = self.layer_tokens
         act_lanes = self.parameters.act_lanes
         wrong = []
@@ -400,7 +400,7 @@ class Unpack(wiring.Component):
             spare = delay(m, spare, 1, name=f"spare_activations_{index}").as_signed()
             excess = tokens[index].used + spare > act_lanes
             wrong.append(~_within(spare, act_lanes) | excess)
-        with m.If(now & Cat(wrong).any()):
+        with m.If(now & delay(m, Cat(wrong).any(), 1, name="misfit")):
             m.d.sync += self._unfit.eq(Error.LENGTH)
         if self.parameters.numerics.output == "int":
             nonfinite = [tokens[index].nonfinite for index in range(self.parameters.tokens)]

@@ -68,7 +68,7 @@ def _claim_value(
 
 
 def planes(formal, decoder=PlaneDecoder):
-    """One copy of the decoder a plane, so that all of a code are seen at once, `decode_cycles` later."""
+    """One copy of the decoder a plane, so that all of a code are seen at once, cycles later."""
     parameters, bench, *inputs = _inputs(formal)
     number, _, code, zero, _ = inputs
     late_number, late_scale, late_code, late_zero, late_has = (

@@ -133,7 +133,7 @@ def test_two_tokens_fit_and_no_third(hdl):
     hdl.simulate(dut, bench)
 
 
-@pytest.mark.parametrize(("numerics", "latency"), [(NUMERICS[0], 2), (NUMERICS[1], 4)])
+@pytest.mark.parametrize(("numerics", "latency"), [(NUMERICS[0], 2), (NUMERICS[1], 7)])
 def test_token_is_known_some_cycles_after_its_last_beat(hdl, numerics, latency):
     parameters = hdl.parameters(("int4",), numerics, max_columns=16)
     assert token_latency(parameters) == latency

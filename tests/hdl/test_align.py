@@ -6,7 +6,7 @@ import pytest
 from amaranth import Module
 
 from lutra.formats import FLOATS, Numerics
-from lutra.hdl.align import Align, SharedExponent, exponent_width
+from lutra.hdl.align import Align, SharedExponent, exponent_cycles, exponent_width
 from lutra.sim import DTYPES, adversarial_tokens, align, nonfinite_tokens
 
 ALL = [
@@ -37,7 +37,7 @@ def _check(hdl, numerics, tokens):
     async def bench(ctx):
         for token, bits in enumerate(unsigned.tolist()):
             ctx.set(shared.peak, int(magnitudes[token].max()))
-            for _ in range(SharedExponent.LATENCY):
+            for _ in range(exponent_cycles(numerics)):
                 await ctx.tick()
             assert ctx.get(shared.nonfinite) == golden.nonfinite[token]
             if golden.nonfinite[token]:

@@ -20,7 +20,7 @@ INT8 = Numerics(activation="int8", act_width=8)
     ("changes", "stages"),
     [
         # Three for the key, one for the table and one for each two levels of the tree, digits, then
-        # the multiplier. Row sums are read three cycles ahead, or less where they may follow sooner.
+        # the multiplier. Row sums are read three cycles ahead, less where they may follow sooner.
         ({"mu": 8}, (4, 5, 7, 10)),
         ({"mu": 4}, (5, 6, 8, 11)),
         ({"mu": 1}, (6, 7, 9, 12)),
