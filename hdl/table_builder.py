@@ -1,12 +1,11 @@
 """The tables of activation sums: one entry of every table of a slice a cycle."""
 
-from amaranth import Const, Module, Mux, Signal, Value
+from amaranth import Module, Mux, Signal, Value
 
-from .choose import choose
+from .choose import choose_by_bit
 from .core import activation_write_layout
 from .lookup import entries_layout, entry_offset, lut_options
 from .parameters import EngineParameters
-from .pipeline import delay
 from .tile_builder import TileBuilder
 
 __all__ = ["TableBuilder"]
@@ -33,52 +32,58 @@ class TableBuilder(TileBuilder):
         options = lut_options(self.parameters)
         mu, entries = options.mu, options.entries
         step = Signal(range(max(mu, entries)))
-        following = Signal.like(step)
-        begin, written = Signal(), Signal()
+        begin, written, restart = Signal(), Signal(), Signal()
+        # What the step does, known a cycle ahead. To begin a half table takes off each activation.
+        chosen, down, last = Signal(mu, init=1), Signal(), Signal()
+        following = (step + 1)[: len(step)]
+        next_chosen, next_down = self._change(m, following, entries)
         m.d.comb += [
             self.write.enable.eq(writing & ~begin),
             self.write.index.eq(step ^ (step >> 1)),
-            written.eq(self.write.enable & (step == entries - 1)),
+            written.eq(self.write.enable & last),
+            restart.eq(written),
         ]
-        m.d.comb += following.eq(Mux(written, 0, step + writing))
-        m.d.sync += step.eq(following)
+        with m.If(writing):
+            m.d.sync += [
+                step.eq(following),
+                chosen.eq(Mux(begin, chosen << 1, next_chosen)),
+                down.eq(next_down),
+                last.eq(following == entries - 1),
+            ]
         if options.is_half:
             begun = Signal()
             m.d.comb += begin.eq(writing & ~begun)
             with m.If(begin & (step == mu - 1)):
-                m.d.comb += following.eq(0)
+                m.d.comb += restart.eq(1)
                 m.d.sync += begun.eq(1)
             with m.If(written):
                 m.d.sync += begun.eq(0)
+        with m.If(restart):
+            m.d.sync += [step.eq(0), chosen.eq(1), down.eq(0), last.eq(0)]
 
-        chosen, down = self._next_change(m, following, entries)
-        if options.is_half:
-            chosen, down = Mux(begin, step, chosen), begin | down
         for token, elements in enumerate(held):
             for table in range(options.tables(self.parameters.layout.width)):
                 own = elements[table * mu : (table + 1) * mu]
-                x = choose([*own, *[Const(0)] * (mu - len(own))], chosen).as_signed()
+                x = choose_by_bit(own, chosen[: len(own)]).as_signed()
                 if options.is_half:
                     x = Mux(begin, x, x << 1)
-                entry = self._entry(m, x, down, writing, written, f"{token}_{table}")
+                entry = self._entry(m, x, begin | down, writing, written, f"{token}_{table}")
                 m.d.comb += self.write.values[token][table].eq(entry)
         return written
 
-    def _next_change(self, m: Module, step: Value, entries: int) -> tuple[Value, Value]:
-        """Tell which activation makes the next entry, and whether it is taken off; a cycle later.
+    def _change(self, m: Module, step: Value, entries: int) -> tuple[Value, Value]:
+        """Tell which activation makes the next entry, one-hot, and whether it is taken off.
 
         Going from entry n to n + 1 flips the lowest bit that is 0 in n, down if the next is 1.
         """
         bits = entries.bit_length() - 1
-        chosen = Signal(range(lut_options(self.parameters).mu))
+        chosen = Signal(lut_options(self.parameters).mu)
         down = Signal()
         for index in reversed(range(bits)):
             with m.If(~step[index]):
-                m.d.comb += chosen.eq(index)
+                m.d.comb += chosen.eq(1 << index)
                 m.d.comb += down.eq(step[index + 1] if index + 1 < bits else 0)
-        return delay(m, chosen, 1, name="chosen", control=True), delay(
-            m, down, 1, name="down", control=True
-        )
+        return chosen, down
 
     def _entry(
         self, m: Module, x: Value, down: Value, writing: Value, written: Value, name: str

@@ -162,7 +162,7 @@ class Unpack(wiring.Component):
             self.program.eq(self._program),
             self.program.row_bank.eq(self.row_bank),
         ]
-        with m.If(self.error == Error.NONE):
+        with m.If(~self._failed):
             m.d.comb += self.busy.eq(1)
             with m.FSM():
                 self._header_states(m)
@@ -193,6 +193,9 @@ class Unpack(wiring.Component):
         self._expect_last = Signal()
         self._found = Signal(Error)
         self._noticed = Signal(Error)  # found in the cycle before
+        self._misplaced = Signal()  # likewise: `last` where it should not be, or none
+        self._right = Signal()  # nothing of that kind
+        self._failed = Signal()  # there is an error: one bit for all that stops
         self._unfit = Signal(Error)  # what is wrong with the vectors of the layer at hand
         self._layer = Signal(data.StructLayout(LAYER_HEADER))
         spare_rows = self._layer.blocks * layout.lanes - self._layer.rows
@@ -231,7 +234,19 @@ class Unpack(wiring.Component):
             m.d.comb += self.busy.eq(self._part != 0)
             with m.If(self._collect(m, header)):
                 m.next = "LAYER_SPARE"
-        wrong_version, wrong_layout, wrong_size = Signal(), Signal(), Signal(8)
+        wrong_version, wrong_layout, wrong_size = Signal(), Signal(), Signal()
+        wrong_sizes = Signal(6)  # by themselves, and a cycle earlier than how they fit together
+        segments = Cat(header.segment_slices == count for count in layout.segment_choices)
+        m.d.sync += wrong_sizes.eq(
+            Cat(
+                header.rows == 0,
+                header.rows > layout.max_rows,
+                header.columns == 0,
+                header.columns > layout.max_columns,
+                header.span_tiles == 0,
+                ~segments.any(),
+            )
+        )
         with m.State("LAYER_SPARE"):
             m.next = "LAYER_SIZE"
         with m.State("LAYER_SIZE"):
@@ -241,18 +256,10 @@ class Unpack(wiring.Component):
                 | (header.flags != 0)
             )
             m.d.sync += wrong_layout.eq(header.layout != layout.fingerprint)
-            segments = Cat(header.segment_slices == count for count in layout.segment_choices)
             m.d.sync += wrong_size.eq(
-                Cat(
-                    header.rows == 0,
-                    header.rows > layout.max_rows,
-                    header.columns == 0,
-                    header.columns > layout.max_columns,
-                    header.span_tiles == 0,
-                    ~_within(spare_rows, layout.lanes),
-                    ~_within(spare_columns, layout.tile_columns),
-                    ~segments.any(),
-                )
+                wrong_sizes.any()
+                | ~_within(spare_rows, layout.lanes)
+                | ~_within(spare_columns, layout.tile_columns)
             )
             m.next = "LAYER_CHECK"
         with m.State("LAYER_CHECK"):
@@ -260,7 +267,7 @@ class Unpack(wiring.Component):
                 m.d.comb += self._found.eq(Error.VERSION)
             with m.Elif(wrong_layout):
                 m.d.comb += self._found.eq(Error.FORMAT)
-            with m.Elif(wrong_size.any()):
+            with m.Elif(wrong_size):
                 m.d.comb += self._found.eq(Error.SIZE)
             one_span = header.span_tiles >= header.tiles
             unused = spare_columns[: (layout.tile_columns - 1).bit_length()] // layout.width
@@ -375,7 +382,7 @@ class Unpack(wiring.Component):
                 with m.If(self._span_ended & self._last_span):
                     m.next = "DRAIN"
         with m.State("DRAIN"):
-            with m.If(self.idle & ~self._checksum.pending & (self._noticed == Error.NONE)):
+            with m.If(self.idle & ~self._checksum.pending & self._right):
                 m.d.comb += self.done.eq(1)
                 m.d.sync += self.row_bank.eq(~self.row_bank)
                 m.d.sync += self._bank.eq(self._bank ^ self._layer.tiles[0])
@@ -433,16 +440,13 @@ class Unpack(wiring.Component):
         return self.i.valid
 
     def _stop_on_error(self, m: Module) -> None:
-        found = Signal(Error)
-        m.d.comb += found.eq(self._found)
-        with m.If(self.stop != Error.NONE):
-            m.d.comb += found.eq(self.stop)
-        with m.Elif((self._found == Error.NONE) & self._take):
-            with m.If(self.i.payload.last != self._expect_last):
-                m.d.comb += found.eq(Error.LENGTH)
-        m.d.sync += self._noticed.eq(found)  # finding it takes a cycle by itself
-        with m.If(self.error == Error.NONE):
-            m.d.sync += self.error.eq(self._noticed)
+        # Finding it takes a cycle by itself.
+        m.d.sync += self._noticed.eq(Mux(self.stop != Error.NONE, self.stop, self._found))
+        m.d.sync += self._misplaced.eq(self._take & (self.i.payload.last != self._expect_last))
+        m.d.comb += self._right.eq((self._noticed == Error.NONE) & ~self._misplaced)
+        with m.If(~self._failed & ~self._right):
+            m.d.sync += self._failed.eq(1)
+            m.d.sync += self.error.eq(Mux(self._noticed != Error.NONE, self._noticed, Error.LENGTH))
 
 
 def _within(difference: Value, limit: int) -> Value:
