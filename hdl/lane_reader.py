@@ -283,12 +283,13 @@ class LaneReader(wiring.Component):
             self.slice.eq(waiting.slice),
         ]
         # Both flags from registers, as those of `WordQueue`.
+        level = slices.level  # type: ignore[attr-defined]
         with m.If(self._completes & ~taken):
-            m.d.sync += self._slice_room.eq(slices.level != self.parameters.slices_ahead - 1)
+            m.d.sync += self._slice_room.eq(level != self.parameters.slices_ahead - 1)
             m.d.sync += self.slice_valid.eq(1)
         with m.If(taken & ~self._completes):
             m.d.sync += self._slice_room.eq(1)
-            m.d.sync += self.slice_valid.eq(slices.level != 1)
+            m.d.sync += self.slice_valid.eq(level != 1)
         header = Signal(layout.header_width, reset_less=True)
         with m.If(taken):
             m.d.sync += self.codes.eq(waiting.codes)
