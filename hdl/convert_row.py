@@ -164,11 +164,13 @@ class ConvertRow(wiring.Component):
         rest = cycles - normalize_cycles(len(fraction), levels=_NORMAL_LEVELS)
         shifted = delay(m, shifted, rest, name="normal_scale_late")
         count = delay(m, count, rest, name="normal_scale_count_late")
+        subnormal = delay(m, scale[_FLOAT32.fraction_width :] == 0, cycles, name="subnormal_scale")
         scale = delay(m, scale, cycles, name="normal_scale_of")
         fraction, field = scale[: _FLOAT32.fraction_width], scale[_FLOAT32.fraction_width :]
-        subnormal = field == 0
         significand = Mux(subnormal, shifted << 1, Cat(fraction, 1))
-        exponent = Mux(subnormal, -count, field) - _FLOAT32.bias
+        # One adder: to negate is to add 1 to the complement.
+        magnitude = Mux(subnormal, ~Cat(count, Const(0, 1)).as_signed(), field)
+        exponent = magnitude - _FLOAT32.bias + subnormal
         return significand[:_SIGNIFICAND], exponent
 
     def _rounded(

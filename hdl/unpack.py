@@ -180,6 +180,7 @@ class Unpack(wiring.Component):
                 m.d.comb += self._found.eq(self._unfit)
         with m.Else():
             m.d.comb += self.i.ready.eq(1)
+        self._push_words(m)
         # Found some cycles later, so that a wrong checksum of the header comes first.
         self._check_tokens(m, delay(m, self.start, 3, name="started", control=True))
         self._stop_on_error(m)
@@ -195,6 +196,8 @@ class Unpack(wiring.Component):
         self._noticed = Signal(Error)  # found in the cycle before
         self._misplaced = Signal()  # likewise: `last` where it should not be, or none
         self._right = Signal()  # nothing of that kind
+        self._in_words = Signal()  # lanes' words come, and there is no error
+        self._ends_frame = Signal()  # the word at hand is the last before a checksum
         self._failed = Signal()  # there is an error: one bit for all that stops
         self._unfit = Signal(Error)  # what is wrong with the vectors of the layer at hand
         self._layer = Signal(data.StructLayout(LAYER_HEADER))
@@ -354,26 +357,17 @@ class Unpack(wiring.Component):
                 m.d.comb += self._found.eq(Error.SIZE)
             m.d.sync += [self._beats.eq(span.beats - 1), self._span_ends.eq(span.beats == 1)]
             m.d.sync += self._last_span.eq(self._tiles <= self._layer.span_tiles)
+            m.d.sync += self._in_words.eq(1)
             m.next = "WORDS"
         with m.State("WORDS"):
             self._notice_waiting(m)
-            m.d.comb += [
-                self.i.ready.eq(self.room),
-                self.push.eq(self.i.valid & self.room),
-                self.ends_span.eq(self._span_ends),
-            ]
-            with m.If(self.push):
-                m.d.sync += self._span_ended.eq(self._span_ends)
-                m.d.sync += self._frame.eq(self._frame + 1)
-                with m.If(self._span_ends | (self._frame == FRAME_BEATS - 1)):
-                    m.d.sync += self._frame.eq(0)
-                    m.next = "FRAME_CRC"
-                with m.If(~self._span_ends):
-                    m.d.sync += self._beats.eq(self._beats - 1)
-                    m.d.sync += self._span_ends.eq(self._beats == 1)
+            m.d.comb += self.i.ready.eq(self.room)
+            with m.If(self.push & self._ends_frame):
+                m.next = "FRAME_CRC"
         with m.State("FRAME_CRC"):
             m.d.comb += self._expect_last.eq(self._span_ended & self._last_span)
             with m.If(self._take_checksum(m)):
+                m.d.sync += self._in_words.eq(~self._span_ended)
                 m.next = "WORDS"
                 with m.If(self._span_ended):
                     m.d.sync += self._index.eq(self._index + 1)
@@ -387,6 +381,22 @@ class Unpack(wiring.Component):
                 m.d.sync += self.row_bank.eq(~self.row_bank)
                 m.d.sync += self._bank.eq(self._bank ^ self._layer.tiles[0])
                 m.next = "LAYER"
+
+    def _push_words(self, m: Module) -> None:
+        """Give the lanes what comes in the state of words, which one bit tells of."""
+        m.d.comb += [
+            self.push.eq(self.i.valid & self.room & self._in_words),
+            self.ends_span.eq(self._span_ends),
+            self._ends_frame.eq(self._span_ends | (self._frame == FRAME_BEATS - 1)),
+        ]
+        with m.If(self.push):
+            m.d.sync += [
+                self._span_ended.eq(self._span_ends),
+                self._frame.eq(Mux(self._ends_frame, 0, self._frame + 1)),
+                self._in_words.eq(~self._ends_frame),
+                self._beats.eq(self._beats - 1),
+                self._span_ends.eq(self._beats == 1),
+            ]
 
     def _notice_waiting(self, m: Module) -> None:
         """Notice lanes that wait for each other: one for words, one for that one's activations."""
@@ -445,7 +455,7 @@ class Unpack(wiring.Component):
         m.d.sync += self._misplaced.eq(self._take & (self.i.payload.last != self._expect_last))
         m.d.comb += self._right.eq((self._noticed == Error.NONE) & ~self._misplaced)
         with m.If(~self._failed & ~self._right):
-            m.d.sync += self._failed.eq(1)
+            m.d.sync += [self._failed.eq(1), self._in_words.eq(0)]
             m.d.sync += self.error.eq(Mux(self._noticed != Error.NONE, self._noticed, Error.LENGTH))
 
 
