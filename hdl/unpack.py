@@ -164,7 +164,7 @@ class Unpack(wiring.Component):
         ]
         with m.If(~self._failed):
             m.d.comb += self.busy.eq(1)
-            with m.FSM():
+            with m.FSM() as self._states:
                 self._header_states(m)
                 if self.parameters.layout.codebooks:
                     self._codebook_state(m)

@@ -462,18 +462,18 @@ SLOW = (
     "narrow mac dsp with two tiles",
 )
 FAULTS = {
-    "lut": ("add", "sub", 2),  # what tables are built from
+    "lut": ("add", "sub", 3),  # what tables are built from
     "term": ("mux", "swapped", 6),  # terms that are taken off
     "mac": ("mux", "swapped", 6),  # a Booth row
     "mac dsp": ("mul", "add", 3),
-    "narrow lut": ("mux", "swapped", 16),
-    "narrow lut block": ("add", "sub", 18),  # what look-ups add up to
-    "narrow lut bipolar": ("mux", "swapped", 21),  # digits of ±1 from those of 0/1
-    "narrow lut half": ("mux", "swapped", 40),  # the half of a table that is not kept
-    "narrow lut half unipolar": ("mux", "swapped", 37),  # digits of 0/1 from those of ±1
-    "narrow lut with zero-points": ("mux", "swapped", 23),
+    "narrow lut": ("mux", "swapped", 10),  # planes that are taken off
+    "narrow lut block": ("add", "sub", 20),  # what look-ups add up to
+    "narrow lut bipolar": ("mux", "swapped", 13),  # digits of ±1 from those of 0/1
+    "narrow lut half": ("mux", "swapped", 25),  # signs of what is looked up
+    "narrow lut half unipolar": ("mux", "swapped", 23),  # digits of 0/1 from those of ±1
+    "narrow lut with zero-points": ("mux", "swapped", 15),  # zero-points that are taken off
     "narrow term with zero-points": ("add", "sub", 8),  # the group's sum
-    "narrow mac dsp with two tiles": ("mux", "swapped", 6),  # a row's sum begins anew
+    "narrow mac dsp with two tiles": ("mux", "swapped", 5),  # a row's sum begins anew
 }
 
 
