@@ -27,7 +27,8 @@ class RowAccumulator(wiring.Component):
 
     ``prepare_row`` names the row :func:`prepare_cycles` before ``add`` adds to it. Additions to one
     row see each other, ``parameters.sum_interval`` cycles after one another or more. ``drain``
-    reads a row of the other layer at the same time.
+    reads a row of the other layer at the same time: memory gives it in the next cycle, ``drained``
+    after the ``drain`` behind that, so that the way from memory has a cycle of its own.
 
     Parameters
     ----------
@@ -47,11 +48,11 @@ class RowAccumulator(wiring.Component):
     values : :py:`In(data.ArrayLayout(signed(sum_width), tokens))`
         What to add, for each token.
     drain : :py:`In(1)`
-        Read ``drain_row``; ``drained`` holds its sum from the next cycle on.
+        Read ``drain_row``, and move what was read before to ``drained``.
     drain_row : :py:`In(row_address_width)`
         Row to read.
     drained : :py:`Out(data.ArrayLayout(signed(sum_width), tokens))`
-        Sums of the row read last.
+        Sums of the row read last but one, from the cycle after ``drain`` on.
     """
 
     prepare_row: Signal
@@ -100,8 +101,11 @@ class RowAccumulator(wiring.Component):
             write.en.eq(self.add),
             out.addr.eq(self.drain_row),
             out.en.eq(self.drain),
-            self.drained.eq(out.data),
         ]
+        near = Signal.like(out.data, reset_less=True)
+        with m.If(self.drain):
+            m.d.sync += near.eq(out.data)
+        m.d.comb += self.drained.eq(near)
         return m
 
     def _old(self, m: Module, sums: memory.Memory, write: memory.WritePort) -> Any:

@@ -31,8 +31,8 @@ class Drain(wiring.Component):
     """Reads finished rows out of the lanes, in order: one token's, then the next one's.
 
     ``output_lanes`` rows a cycle while ``advance`` is set, without a gap within a token. Two layers
-    can wait, one in each bank of the row sums. What lanes have read goes through two registers, one
-    near each lane's memory and one before the choice of a place among the rows: memory, the way
+    can wait, one in each bank of the row sums. What lanes have read, each behind a register of its
+    own, goes through another one before the choice of a place among the rows: memory, the way
     between them and the choice take a cycle each.
 
     Parameters
@@ -51,7 +51,7 @@ class Drain(wiring.Component):
     read_row : :py:`Out(row_address_width)`
         Row of every lane to read.
     drained : :py:`In(data.ArrayLayout(drained_layout(parameters), lanes))`
-        What the lanes read.
+        What the lanes read before the last ``read``.
     advance : :py:`In(1)`
         Take ``o`` in this cycle.
     o : :py:`Out(sum_layout(parameters))`
@@ -130,13 +130,10 @@ class Drain(wiring.Component):
             "nonfinite": 1,
             "last": 1,
         })
-        near = Signal.like(self.drained, reset_less=True)
-        with m.If(self.read):
-            m.d.sync += near.eq(self.drained)
-        held, beat = Signal.like(near, reset_less=True), Signal(known, reset_less=True)
+        held, beat = Signal.like(self.drained, reset_less=True), Signal(known, reset_less=True)
         with m.If(self.advance):
             m.d.sync += [
-                held.eq(near),
+                held.eq(self.drained),
                 self.o_valid.eq(valid),
                 beat.token.eq(token),
                 beat.present.eq(Cat(left > index for index in range(count))),
@@ -150,7 +147,7 @@ class Drain(wiring.Component):
             self.o.nonfinite.eq(beat.nonfinite),
             self.o.last.eq(beat.last),
         ]
-        self._choose_rows(m, near, held, part, beat.token)
+        self._choose_rows(m, held, part, beat.token)
 
         with m.FSM():
             with m.State("IDLE"):
@@ -182,13 +179,11 @@ class Drain(wiring.Component):
 
         return m
 
-    def _choose_rows(
-        self, m: Module, near: data.View, held: data.View, part: Value, token: Value
-    ) -> None:
+    def _choose_rows(self, m: Module, held: data.View, part: Value, token: Value) -> None:
         """Put the rows of one part of a block in order, whichever lanes they were dealt to.
 
-        Which lane has a row is known when its ``part`` is taken from ``near`` into ``held``: only
-        the choice itself is left for the cycle after that.
+        Which lane has a row is known when its ``part`` is taken into ``held``: only the choice
+        itself is left for the cycle after that.
         """
         outputs, lanes = self.parameters.layout.output_lanes, self.parameters.layout.lanes
         row = data.StructLayout({
@@ -202,7 +197,8 @@ class Drain(wiring.Component):
         for index, own in enumerate(rows):
             own_lanes = range(index, lanes, outputs)
             chosen = [
-                near[lane].place.part == part if lanes > outputs else Const(1) for lane in own_lanes
+                self.drained[lane].place.part == part if lanes > outputs else Const(1)
+                for lane in own_lanes
             ]
             number = Signal((len(chosen) - 1).bit_length(), name=f"lane_{index}", reset_less=True)
             with m.If(self.advance):

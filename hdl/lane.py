@@ -100,7 +100,8 @@ class Lane(wiring.Component):
     busy : :py:`Out(1)`
         Anything was under way in the cycle before, or words were still to come.
     drain : :py:`In(1)`
-        Read ``drain_row``: its sums, scale and place are out from the next cycle on.
+        Read ``drain_row``: its sums, scale and place are out from the cycle after the ``drain``
+        behind this one on.
     drain_row : :py:`In(row_address_width)`
         Row to read.
     drained : :py:`Out(drained_layout)`
@@ -325,9 +326,11 @@ class Lane(wiring.Component):
             write.en.eq(fill.scale[-1]),
             read.addr.eq(self.drain_row),
             read.en.eq(self.drain),
-            self.drained.scale.eq(read.data.scale),
-            self.drained.place.eq(read.data.place),
         ]
+        near = Signal.like(read.data, reset_less=True)
+        with m.If(self.drain):
+            m.d.sync += near.eq(read.data)
+        m.d.comb += [self.drained.scale.eq(near.scale), self.drained.place.eq(near.place)]
 
 
 def drained_layout(parameters: EngineParameters) -> data.StructLayout:

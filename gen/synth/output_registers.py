@@ -11,7 +11,7 @@ _DATA_WIDTH = 18
 _WIDE = 36  # one port for reading: its bits are those of both
 
 # A flip-flop that does nothing but keep what it gets, as Yosys writes it.
-_PLAIN = {"CEMUX": "1", "CLKMUX": "CLK", "GSR": "DISABLED", "REGSET": "RESET"}
+_PLAIN = {"CLKMUX": "CLK", "GSR": "DISABLED", "REGSET": "RESET"}
 
 
 def use_output_registers(netlist: dict[str, Any]) -> int:
@@ -19,8 +19,8 @@ def use_output_registers(netlist: dict[str, Any]) -> int:
 
     Block RAM alone takes more than half of a cycle of 10 ns, and less than a quarter of that with
     its output register, which Yosys does not use. A port's is used where every bit that it reads
-    goes to a flip-flop and nowhere else, with the port's clock, always enabled and never reset, as
-    the port: then the same bits are there in the same cycle.
+    goes to a flip-flop and nowhere else, with the port's clock and enable and never reset, as the
+    port: then the same bits are there in the same cycle.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def _take_registers(module: dict[str, Any]) -> int:
     taken = 0
     for block in blocks:
         wires = block["connections"]
-        for ports in _readers(block):
+        for ports, reader in _readers(block):
             # Bits that nobody reads stay as they are.
             outputs = [
                 name
@@ -56,13 +56,14 @@ def _take_registers(module: dict[str, Any]) -> int:
                 if wires.get(name) and users[wires[name][0]]
             ]
             behind = [registers.get(wires[name][0], "") for name in outputs]
-            clocks = [_clock(block, port) for port in ports]
-            if not outputs or None in clocks or len(set(clocks)) > 1:
+            clocks = {_clock(block, port) for port in ports}
+            if not outputs or None in clocks or len(clocks) > 1:
                 continue
+            control = (*clocks, wires[f"CE{reader}"][0])
             if not all(
                 users[wires[name][0]] == 1
                 and register
-                and _clock_if_plain(cells[register]) == clocks[0]
+                and _control_if_plain(cells[register]) == control
                 for name, register in zip(outputs, behind, strict=True)
             ):
                 continue
@@ -70,7 +71,7 @@ def _take_registers(module: dict[str, Any]) -> int:
                 wires[name] = cells.pop(register)["connections"]["Q"]
             for port in ports:
                 block["parameters"][f"REGMODE_{port}"] = "OUTREG"
-                wires[f"OCE{port}"] = ["1"]
+                wires[f"OCE{port}"] = wires[f"CE{reader}"]
             taken += len(outputs)
     return taken
 
@@ -88,28 +89,31 @@ def _count_users(module: Mapping[str, Any]) -> Counter[Any]:
     return users
 
 
-def _readers(block: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the ports that read, those that read together as one."""
+def _readers(block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield ports that read together, and which of them has clock and enable."""
     wide = int(block["parameters"]["DATA_WIDTH_B"], 2) == _WIDE
-    yield from ("AB",) if wide else ("A", "B")
+    yield from [("AB", "B")] if wide else [("A", "A"), ("B", "B")]
 
 
 def _clock(block: Mapping[str, Any], port: str) -> Any:
-    """Return the clock of a port that is always enabled and never reset; None of others."""
+    """Return the clock of a port that is never reset; None of others."""
     wires = block["connections"]
-    if wires[f"CE{port}"] != ["1"] or wires[f"RST{port}"] != ["0"]:
+    if wires[f"RST{port}"] != ["0"]:
         return None
     if block["parameters"][f"CLK{port}MUX"] != f"CLK{port}":
         return None
     return wires[f"CLK{port}"][0]
 
 
-def _clock_if_plain(register: Mapping[str, Any]) -> Any:
-    """Return the clock of a flip-flop that does nothing but keep what it gets; None of others."""
+def _control_if_plain(register: Mapping[str, Any]) -> Any:
+    """Return clock and enable of a flip-flop that only keeps what it gets; None of others."""
     parameters, wires = register["parameters"], register["connections"]
     # Yosys writes a trailing space after strings that could be numbers.
     if any(parameters.get(name, "").strip() != value for name, value in _PLAIN.items()):
         return None
     if wires.get("LSR", ["0"]) != ["0"] or wires.get("M", []):
         return None
-    return wires["CLK"][0]
+    enable = parameters["CEMUX"].strip()
+    if enable not in ("1", "CE"):
+        return None
+    return wires["CLK"][0], wires["CE"][0] if enable == "CE" else enable

@@ -35,20 +35,21 @@ def accumulator(formal, name):
         m.d.sync += total.eq(Mux(clear, 0, total) + dut.values[0])
     named = bench.past(bench.started, prepare_cycles(parameters) - 1)  # a row has been
     bench.assume(named | ~dut.add)
-    bench.claim("what is read", dut.drained[0] == bench.past(total), when=bench.started)
+    read = bench.past(bench.started)
+    bench.claim("what is read", dut.drained[0] == bench.past(total, 2), when=read)
     return bench
 
 
 @pytest.mark.parametrize("name", INTERVALS)
 def test_additions_see_each_other(formal, name):
     bench = accumulator(formal, name)
-    formal.prove(bench, depth=5, induction=True, memory_map=True)
+    formal.prove(bench, depth=7, induction=True, memory_map=True)
 
 
 @pytest.mark.parametrize("name", INTERVALS)
 @pytest.mark.parametrize("fault", [("add", "sub", 0), ("mux", "swapped", 0)])
 def test_faults_are_found(formal, fault, name):
-    formal.refute(accumulator(formal, name), "what is read", depth=10, fault=fault)
+    formal.refute(accumulator(formal, name), "what is read", depth=12, fault=fault)
 
 
 class EveryCycle(EngineParameters):
@@ -100,7 +101,7 @@ def row(formal, formats, kind=EveryCycle):
 
     value, scale = extreme(value_peak, "group"), extreme(scale_peak, "scale")
     time = Signal(range(groups + 8), name="time")
-    m.d.sync += time.eq(Mux(time == groups + 4, time, time + 1))
+    m.d.sync += time.eq(Mux(time == groups + 5, time, time + 1))
     multiply = bench.add(DspMultiply(parameters=parameters), value=value, scale=scale)
     adds = (time >= 2) & (time < groups + 2)
     rows = bench.add(
@@ -118,8 +119,8 @@ def row(formal, formats, kind=EveryCycle):
     with m.If(time < groups):
         m.d.sync += exact.eq(exact + value * scale)
     bench.claim("group sum", multiply.value == value)
-    bench.claim("row sum", rows.drained[0] == exact, when=time == groups + 4)
-    return bench, groups + 6
+    bench.claim("row sum", rows.drained[0] == exact, when=time == groups + 5)
+    return bench, groups + 7
 
 
 @pytest.mark.parametrize("name", ["int3", "int2_asym", "bcq2_asym", "float4_e2m1"])

@@ -88,7 +88,7 @@ def drained(formal, outputs=1):
     bank, rows = layers_in[0], bench.free(4, name="rows")
     done = bench.free(1, name="done")
     drain, convert = Drain(parameters=parameters), ConvertOutput(parameters=parameters)
-    row = Signal.like(drain.read_row, name="row")
+    row, newest = (Signal.like(drain.read_row, name=name) for name in ("row", "newest"))
     lane_rows = []
     for lane in range(layout.lanes):
         index, own = divmod(lane, outputs)
@@ -111,7 +111,7 @@ def drained(formal, outputs=1):
     )
     bench.add(convert, name="dut_convert", i__payload=drain.o.as_value(), i__valid=drain.o_valid)
     with m.If(drain.read):
-        m.d.sync += row.eq(drain.read_row)
+        m.d.sync += [row.eq(newest), newest.eq(drain.read_row)]
     bench.assume(~done | (drain.free.bit_select(bank, 1) & (rows > 0) & (rows <= 8)))
 
     # More layers may begin while the last rows of the first are still being converted.
@@ -250,6 +250,7 @@ class WatchedUnpack(Unpack):
         self.meant = Signal(2, name="meant")
 
     def elaborate(self, platform):
+        """Return the logic."""
         m = super().elaborate(platform)
         failed = Value.cast(self.error) != 0
         m.d.comb += self.kept.eq(Cat(self._failed, self._in_words))

@@ -18,7 +18,7 @@ class Lanes:
     def __init__(self, parameters, dut, seed):
         self.layout, self.dut = parameters.layout, dut
         self.tokens, self.seed = parameters.tokens, seed
-        self.address = 0
+        self.address = self.newest = 0  # shown, and to be shown with the next read
 
     def places(self, address):
         """Return the row of its block that each lane has."""
@@ -42,7 +42,7 @@ class Lanes:
         return address * 1000 + row
 
     def answer(self, ctx):
-        """Show the rows that were read last."""
+        """Show the rows that were read last but one."""
         for lane, row in enumerate(self.places(self.address)):
             sums = [self.sum(self.address, row, token) for token in range(self.tokens)]
             ctx.set(
@@ -144,7 +144,7 @@ def test_layers_in_turn(hdl, lanes, count, tokens, chance):
             reads, address = ctx.get(dut.read), ctx.get(dut.read_row)
             await ctx.tick()
             if reads:
-                memory.address = address
+                memory.address, memory.newest = memory.newest, address
         assert taken == len(wanted)
         assert ctx.get(dut.free) == 0b11
 

@@ -48,12 +48,17 @@ def cells_of(data, kind):
     return [cell for cell in data["modules"]["sums"]["cells"].values() if cell["type"] == kind]
 
 
+ENABLED = {"keep": "if (en) kept <= read;", "read": "if (en) read <= store[ra];"}
+
+
+@pytest.mark.parametrize("changes", [{}, ENABLED], ids=["always", "enabled"])
 @pytest.mark.parametrize(
     ("words", "width", "wide"), [(1024, 9, False), (1024, 36, False), (512, 36, True)]
 )
-def test_registers_become_the_blocks_own(mapped, words, width, wide):
+def test_registers_become_the_blocks_own(mapped, words, width, wide, changes):
     """All bits of the output are then the block RAM's, in their order."""
-    _, data = mapped(top=width - 1, bits=words.bit_length() - 2)
+    _, data = mapped(top=width - 1, bits=words.bit_length() - 2, **changes)
+    enable = data["modules"]["sums"]["ports"]["en"]["bits"] if changes else ["1"]
     assert len(cells_of(data, "TRELLIS_FF")) == width
     kept = data["modules"]["sums"]["ports"]["q"]["bits"]
     source = {
@@ -72,7 +77,7 @@ def test_registers_become_the_blocks_own(mapped, words, width, wide):
         for port in "AB":
             expected = "OUTREG" if port in read else "NOREG"
             assert block["parameters"][f"REGMODE_{port}"] == expected
-            assert block["connections"][f"OCE{port}"] == ["1"]
+            assert port not in read or block["connections"][f"OCE{port}"] == enable
     assert use_output_registers(data) == 0
 
 
@@ -92,6 +97,8 @@ def _place(data, bit):
     [
         {"keep": "if (rst) kept <= 0; else kept <= read;"},
         {"keep": "if (en) kept <= read;"},
+        {"keep": "if (en) kept <= read;", "read": "if (we) read <= store[ra];"},
+        {"keep": "if (!en) kept <= read;", "read": "if (en) read <= store[ra];"},
         {"keep": "kept <= ~read;"},
         {"keep": "kept <= read + 1;"},
         {"clock": "other"},
