@@ -33,7 +33,8 @@ class TableBuilder(TileBuilder):
         mu, entries = options.mu, options.entries
         step = Signal(range(max(mu, entries)))
         begin, written, restart = Signal(), Signal(), Signal()
-        # What the step does, known a cycle ahead. To begin a half table takes off each activation.
+        # What the step does, known a cycle ahead. To begin a half table takes off each activation,
+        # whatever `down` and `last` say then.
         chosen, down, last = Signal(mu, init=1), Signal(), Signal()
         following = (step + 1)[: len(step)]
         next_chosen, next_down = self._change(m, following, entries)

@@ -11,7 +11,7 @@ _DATA_WIDTH = 18
 _WIDE = 36  # one port for reading: its bits are those of both
 
 # A flip-flop that does nothing but keep what it gets, as Yosys writes it.
-_PLAIN = {"CLKMUX": "CLK", "GSR": "DISABLED", "REGSET": "RESET"}
+_PLAIN = {"CLKMUX": "CLK", "LSRMUX": "LSR", "GSR": "DISABLED", "REGSET": "RESET"}
 
 
 def use_output_registers(netlist: dict[str, Any]) -> int:
@@ -55,6 +55,8 @@ def _take_registers(module: dict[str, Any]) -> int:
                 for name in (f"DO{port}{bit}" for bit in range(_DATA_WIDTH))
                 if wires.get(name) and users[wires[name][0]]
             ]
+            if any(_is_used(block, port) for port in ports):
+                continue
             behind = [registers.get(wires[name][0], "") for name in outputs]
             clocks = {_clock(block, port) for port in ports}
             if not outputs or None in clocks or len(clocks) > 1:
@@ -82,11 +84,19 @@ def _count_users(module: Mapping[str, Any]) -> Counter[Any]:
     for cell in module["cells"].values():
         for name, bits in cell["connections"].items():
             if cell["port_directions"][name] != "output":
-                users.update(bits)
-    for port in module["ports"].values():
+                users.update(bit for bit in bits if isinstance(bit, int))
+    for port in module.get("ports", {}).values():
         if port["direction"] != "input":
-            users.update(port["bits"])
+            users.update(bit for bit in port["bits"] if isinstance(bit, int))
     return users
+
+
+def _is_used(block: Mapping[str, Any], port: str) -> bool:
+    """Whether a port has its output register already, or an inverted enable."""
+    parameters = block["parameters"]
+    if parameters.get(f"REGMODE_{port}", "NOREG").strip() != "NOREG":
+        return True
+    return any(parameters.get(f"{name}{port}MUX", name) == "INV" for name in ("CE", "OCE"))
 
 
 def _readers(block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
