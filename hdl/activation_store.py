@@ -201,7 +201,9 @@ class ActivationStore(wiring.Component):
         m.submodules.shared = shared = SharedExponent(numerics=self.parameters.numerics)
         peak = Signal.like(shared.peak)
         with m.If(delay(m, take, until, name="peak_take", control=True)):
-            m.d.sync += peak.eq(Mux(begun & (peak > largest), peak, largest))
+            # By the sign of a difference: Yosys makes more than a carry chain of a comparison here.
+            lower = (Cat(largest, 0) - Cat(peak, 0))[len(peak)]
+            m.d.sync += peak.eq(Mux(begun & lower, peak, largest))
         m.d.comb += [
             shared.peak.eq(peak),
             described.biased.eq(shared.biased),
