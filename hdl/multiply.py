@@ -81,9 +81,9 @@ class SerialMultiply(Multiply):
         high = Signal(signed(len(value)), reset_less=True)
         total: Value = high
         for digit in range(digits):
-            signs = Signal(_DIGIT, name=f"digit_{digit}", reset_less=True)
-            m.d.sync += signs.eq(_read_digit(following[2 * digit :][:3]))
-            total = _add_multiple(total, value, signs, places=2 * digit)
+            decoded = Signal(_DIGIT, name=f"digit_{digit}", reset_less=True)
+            m.d.sync += decoded.eq(_read_digit(following[2 * digit :][:3]))
+            total = _add_multiple(total, value, decoded, places=2 * digit)
         step = Signal(signed(width))
         m.d.comb += step.eq(total)
         m.d.sync += high.eq(step >> bits)

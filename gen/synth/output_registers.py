@@ -55,7 +55,7 @@ def _take_registers(module: dict[str, Any]) -> int:
                 for name in (f"DO{port}{bit}" for bit in range(_DATA_WIDTH))
                 if wires.get(name) and users[wires[name][0]]
             ]
-            if any(_is_used(block, port) for port in ports):
+            if not all(_has_room(block, port) for port in ports):
                 continue
             behind = [registers.get(wires[name][0], "") for name in outputs]
             clocks = {_clock(block, port) for port in ports}
@@ -91,12 +91,12 @@ def _count_users(module: Mapping[str, Any]) -> Counter[Any]:
     return users
 
 
-def _is_used(block: Mapping[str, Any], port: str) -> bool:
-    """Whether a port has its output register already, or an inverted enable."""
+def _has_room(block: Mapping[str, Any], port: str) -> bool:
+    """Whether a port's output register is unused, and its enables are not inverted."""
     parameters = block["parameters"]
     if parameters.get(f"REGMODE_{port}", "NOREG").strip() != "NOREG":
-        return True
-    return any(parameters.get(f"{name}{port}MUX", name) == "INV" for name in ("CE", "OCE"))
+        return False
+    return all(parameters.get(f"{name}{port}MUX") != "INV" for name in ("CE", "OCE"))
 
 
 def _readers(block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
