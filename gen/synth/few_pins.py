@@ -1,4 +1,4 @@
-"""A module with thousands of ports behind four pins, so that a device of few pins can hold it."""
+"""A module with thousands of ports behind three pins, so that a device of few pins can hold it."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -9,8 +9,12 @@ __all__ = ["PINS", "behind_few_pins"]
 PINS = ("clk", "d", "q")
 
 # Names of cells and their ports: a flip-flop with clock, input and output; a look-up table with
-# its inputs, output, name of its function and how that is written; pads.
+# its inputs, output and name of its function; pads, where nextpnr does not add them.
 _CELLS: dict[str, dict[str, Any]] = {
+    "ecp5": {
+        "ff": ("TRELLIS_FF", "CLK", "DI", "Q"),
+        "lut": ("LUT4", ("A", "B", "C", "D"), "Z", "INIT"),
+    },
     "ice40": {
         "ff": ("SB_DFF", "C", "D", "Q"),
         "lut": ("SB_LUT4", ("I0", "I1", "I2", "I3"), "O", "LUT_INIT"),

@@ -76,7 +76,7 @@ class Placement:
     critical_path : tuple of str
         Cells and nets of the slowest path, with the nanoseconds that each takes.
     configuration : str or None
-        What a bitstream is packed from; None where nextpnr cannot write it out of context.
+        What a bitstream is packed from; None if it was placed out of context.
     seconds : float
         How long it took.
     cached : bool
@@ -120,8 +120,8 @@ def place_and_route(
     constraints : str, optional
         Pins and clocks, as LPF (ECP5), PCF (iCE40) or CST (Gowin).
     out_of_context : bool
-        Whether ports are no pins: an engine has more than any device. ECP5 then gets no pads, the
-        other families a wrapper that brings the ports out through three pins.
+        Whether ports are no pins: an engine has more than any device. It then gets a wrapper that
+        brings them out through three, between registers.
     progress, cache
         As for :func:`synthesise`.
 
@@ -190,11 +190,9 @@ def _family_arguments(target: Target, constraints: str | None, out_of_context: b
     arguments = []
     if constraints is not None:
         arguments += [option, f"cst={file}" if target.family == "gowin" else file]
-    if target.family in _UNCONSTRAINED and (out_of_context or constraints is None):
+    elif target.family in _UNCONSTRAINED:
         arguments.append(_UNCONSTRAINED[target.family])
-    if target.family == "ecp5" and out_of_context:
-        arguments.append("--out-of-context")
-    else:
+    if not out_of_context:
         arguments += _CONFIGURATION[target.family]
     return arguments
 
@@ -211,7 +209,7 @@ def _place(
     data = json.loads(netlist.json)
     if target.family == "ecp5":
         use_output_registers(data)
-    elif out_of_context:
+    if out_of_context:
         behind_few_pins(data, netlist.top, target.family)
     (folder / _NETLIST).write_text(json.dumps(data))
 
