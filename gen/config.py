@@ -298,6 +298,15 @@ def _preset(
     return EngineConfig(name=f"lutra_{name}", parameters=parameters)
 
 
+# What small language models are quantised to.
+_SMALL = {
+    "width": 32,
+    "tile_slices": 4,
+    "formats": ("bitmod3", "bitmod4", "float4_e2m1", "int4", "int4_asym"),
+    "group_sizes": (32, 64, 128),
+    "max_columns": 4096,
+}
+
 PRESETS: dict[str, EngineConfig] = {
     # For trying things out and for tests: small enough for every simulator.
     "tiny": _preset(
@@ -316,32 +325,14 @@ PRESETS: dict[str, EngineConfig] = {
     # For small language models: 512 weight bits a cycle, the formats most used.
     "small": _preset(
         "small",
-        {
-            "lanes": 16,
-            "width": 32,
-            "tile_slices": 4,
-            "formats": ("bitmod3", "bitmod4", "float4_e2m1", "int4", "int4_asym"),
-            "group_sizes": (32, 64, 128),
-            "output_lanes": 4,
-            "max_rows": 4096,
-            "max_columns": 4096,
-        },
+        {**_SMALL, "lanes": 16, "output_lanes": 4, "max_rows": 4096},
         {"act_lanes": 8, "adder_levels": 1},
     ),
     # The same for an ECP5-85, of which it takes 28 %: half the lanes, decoders for LUTs of four
     # inputs, and tables of six activations, as deep as a block RAM there, with a register behind.
     "small_ecp5": _preset(
         "small_ecp5",
-        {
-            "lanes": 8,
-            "width": 32,
-            "tile_slices": 4,
-            "formats": ("bitmod3", "bitmod4", "float4_e2m1", "int4", "int4_asym"),
-            "group_sizes": (32, 64, 128),
-            "output_lanes": 2,
-            "max_rows": 2048,
-            "max_columns": 4096,
-        },
+        {**_SMALL, "lanes": 8, "output_lanes": 2, "max_rows": 2048},
         {
             "act_lanes": 4,
             "adder_levels": 1,
