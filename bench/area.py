@@ -108,6 +108,7 @@ def engine_row(
         "share_of_mac": None if baseline is None else round(cells.luts / baseline, 4),
         "fmax_mhz": fmax,
         "weights_per_s": None if fmax is None else fmax * 1e6 * rate / 4,
+        "placer": "/".join(sorted({item.placer for item in result.placements})) or None,
     }
 
 
@@ -244,6 +245,7 @@ def ladder_row(item: str, name: str, device: str, arguments: argparse.Namespace)
         "cells": cells,
         "brams": netlist.cells.brams,
         "fmax_mhz": fmax,
+        "placer": "/".join(sorted({item.placer for item in placed})),
         "giga_macs_per_s_per_1000_cells": round(weights * fmax / cells, 2),
     }
 

@@ -103,6 +103,7 @@ class EngineSynthesis:
             "cells": dict(cells.types),
             "fmax_mhz": self.fmax_mhz,
             "fmax_mhz_by_seed": [placement.fmax_mhz for placement in self.placements],
+            "placer_by_seed": [placement.placer for placement in self.placements],
             "placed": dict(self.placements[0].utilisation) if self.placements else {},
             "weight_bits_per_cycle": rate,
             "stream_bits_per_cycle": self.config.parameters.layout.beat_width,

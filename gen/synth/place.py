@@ -4,7 +4,7 @@ import json
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,11 @@ _CONFIGURATION = {
 }
 _UNCONSTRAINED = {"ecp5": "--lpf-allow-unconstrained", "ice40": "--pcf-allow-unconstrained"}
 
+# The static placer sometimes does not converge, as its author says (nextpnr's pull request 1224),
+# and then never ends. Where it does, it takes some 550 iterations, whatever the design.
+_MOST_ITERATIONS = 1000
+_OTHER_PLACER = "heap"
+
 # What is done to netlists first; another number where it becomes something else.
 _CHANGES = {"ecp5": "output registers 1"}
 
@@ -44,6 +49,7 @@ _CHANGES = {"ecp5": "output registers 1"}
 _STAGES = {
     "Packing": ("packing", 0.0),
     "Creating initial": ("placing", 0.1),
+    "Running Static placer": ("placing", 0.1),
     "Running simulated annealing": ("placing", 0.3),
     "Routing": ("routing", 0.6),
 }
@@ -67,6 +73,8 @@ class Placement:
         Name of the device.
     seed : int
         What the placer's choices began with.
+    placer : str
+        Which of nextpnr's: the target's, or ``heap`` where that one did not converge.
     fmax_mhz : float
         Highest frequency of the clock; the lowest of them where there are several.
     fmax_by_clock : mapping of str to float
@@ -85,6 +93,7 @@ class Placement:
 
     target: str
     seed: int
+    placer: str
     fmax_mhz: float
     fmax_by_clock: Mapping[str, float]
     utilisation: Mapping[str, tuple[int, int]]
@@ -170,6 +179,8 @@ def place_and_route(
             program,
             tool_version(program),
             _CHANGES.get(target.family, ""),
+            *(field.name for field in fields(Placement)),
+            *_placer_arguments(target.placer),
             *arguments,
         ],
         build,
@@ -213,19 +224,14 @@ def _place(
         behind_few_pins(data, netlist.top, target.family)
     (folder / _NETLIST).write_text(json.dumps(data))
 
-    def watch(text: str) -> None:
-        for stage, (words, share) in _STAGES.items():
-            if f"Info: {stage}" in text:
-                progress(f"seed {seed}: {words}", share)
-
     began = time.perf_counter()
+    placer = target.placer
     try:
-        run_program(
-            target.programs[0], ["-q", "-l", _LOG, *arguments], folder=folder, log=_LOG, watch=watch
-        )
-    except ToolError:
-        _check_packed(folder / _LOG, target)
-        raise
+        _run(folder, target, seed, arguments, placer, progress)
+    except _NotConvergingError:
+        placer = _OTHER_PLACER
+        (folder / _LOG).unlink()
+        _run(folder, target, seed, arguments, placer, progress)
     seconds = time.perf_counter() - began
     report = json.loads((folder / _REPORT).read_text())
     by_clock = {name: round(item["achieved"], 2) for name, item in report["fmax"].items()}
@@ -235,6 +241,7 @@ def _place(
     return {
         "target": target.name,
         "seed": seed,
+        "placer": placer,
         "fmax_mhz": min(by_clock.values()),
         "fmax_by_clock": by_clock,
         "utilisation": {
@@ -246,6 +253,38 @@ def _place(
         "configuration": written.read_text() if written.exists() else None,
         "seconds": round(seconds, 2),
     }
+
+
+class _NotConvergingError(Exception):
+    """The static placer goes round and round."""
+
+
+def _placer_arguments(placer: str) -> tuple[str, str]:
+    return "--placer", placer
+
+
+def _run(
+    folder: Path,
+    target: Target,
+    seed: int,
+    arguments: list[str],
+    placer: str,
+    progress: Progress,
+) -> None:
+    def watch(text: str) -> None:
+        for stage, (words, share) in _STAGES.items():
+            if f"Info: {stage}" in text:
+                progress(f"seed {seed}: {words}", share)
+        iterations = re.findall(r"^Info: iter=(\d+) ", text, re.MULTILINE)
+        if iterations and int(iterations[-1]) > _MOST_ITERATIONS:
+            raise _NotConvergingError
+
+    command = ["-q", "-l", _LOG, *arguments, *_placer_arguments(placer)]
+    try:
+        run_program(target.programs[0], command, folder=folder, log=_LOG, watch=watch)
+    except ToolError:
+        _check_packed(folder / _LOG, target)
+        raise
 
 
 def _check_packed(log: Path, target: Target) -> None:

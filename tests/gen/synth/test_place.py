@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from lutra.gen.synth import TARGETS, TooLargeError, pack_bitstream, place_and_route
+from lutra.gen.synth import TARGETS, TooLargeError, pack_bitstream, place, place_and_route
 from lutra.gen.synth.few_pins import PINS, behind_few_pins
 from lutra.gen.synth.place import _check_packed
 from lutra.sim import ToolError
@@ -53,6 +53,24 @@ def test_seeds_differ(sums, cache):
     )
     assert (one.seed, two.seed) == (1, 2)
     assert one.configuration != two.configuration
+
+
+def test_a_placer_that_does_not_converge_is_replaced(sums, cache, monkeypatch):
+    device = TARGETS["ecp5-25k"]
+    begun = []
+    monkeypatch.setattr(place, "_MOST_ITERATIONS", 5)
+    placed = place_and_route(
+        sums("ecp5-25k"),
+        device,
+        progress=lambda words, share: begun.append(words),
+        cache=cache,
+        seed=7,
+    )
+    assert placed.placer == "heap"
+    assert begun.count("seed 7: packing") == 2
+    monkeypatch.undo()
+    other = place_and_route(sums("ecp5-25k"), device, cache=cache, seed=8)
+    assert other.placer == "static"
 
 
 def test_errors_of_the_caller(sums, cache):
