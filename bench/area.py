@@ -39,6 +39,7 @@ ENGINES: dict[str, dict[str, Any]] = {
     "lut, full tables once": {"engine": "lut", "core": {"mu": 4, "table": "full", "banks": 1}},
     "lut, half tables": {"engine": "lut", "core": {"mu": 4, "table": "half"}},
     "lut, block RAM": {"engine": "lut", "core": {"mu": 9, "table": "block"}},
+    "lut, block RAM once": {"engine": "lut", "core": {"mu": 9, "table": "block", "banks": 1}},
     "term": {"engine": "term", "core": {"fold": 2}},
     "mac": {"engine": "mac", "core": {"fold": 4}},
     "mac, DSP": {"engine": "mac", "core": {"fold": 4, "product": "dsp"}},

@@ -75,7 +75,7 @@ def synth_command(
 ) -> None:
     """Synthesise an engine; place and route it where open tools can.
 
-    Out of context: the engine by itself, without pins.
+    Out of context: the engine by itself, between registers behind three pins.
     """
     device = find_target(target)
     if math.isnan(frequency):  # no range refuses it
@@ -143,9 +143,11 @@ def _frequency(result: EngineSynthesis) -> str:
     if result.fmax_mhz is None:
         return "not placed" if result.netlist.target.places else NOT_RUN
     seeds = [placement.fmax_mhz for placement in result.placements]
+    others = {placement.placer for placement in result.placements} - {result.netlist.target.placer}
+    by = f", by the placer {', '.join(others)}" if others else ""
     if len(seeds) == 1:
-        return f"{seeds[0]:.1f} MHz"
-    return f"{min(seeds):.1f} to {max(seeds):.1f} MHz with {len(seeds)} seeds"
+        return f"{seeds[0]:.1f} MHz{by}"
+    return f"{min(seeds):.1f} to {max(seeds):.1f} MHz with {len(seeds)} seeds{by}"
 
 
 def _print_hierarchy(top: Block) -> None:

@@ -67,8 +67,9 @@ class LutOptions(CoreOptions):
         RAM.
     banks : int
         Tiles whose tables are kept. With 2, one tile is written while the other is in use; with 1
-        lanes wait while tables are written, which take half the memory. That needs formats of one
-        width: lanes that part by a tile would wait for each other.
+        lanes wait while tables are written, which take half the memory: in block RAM, two tables
+        share a true dual-port memory. That needs formats of one width: lanes that part by a tile
+        would wait for each other.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """The table look-ups of one lane for one token: keys in, the slice's sum out."""
 
-from amaranth import Cat, Module, Shape, Signal, Value, signed, unsigned
+from amaranth import Cat, Const, Module, Mux, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -58,6 +58,9 @@ class Lookup(wiring.Component):
     key bits the sum of those whose bit is 1. A half table holds sums under signs, of which 1 is +1,
     for those choices whose last is -1, at the lower bits' address; for the others the complement is
     looked up, and the sign goes on to the adders, which have room for it.
+
+    With ``banks = 1`` two tables in block RAM share one true dual-port memory, a port each, which
+    is written through while ``enable`` is set: what is looked up in such a cycle means nothing.
 
     Latency is :attr:`latency` cycles, throughput is one slice a cycle, no backpressure.
 
@@ -129,12 +132,54 @@ class Lookup(wiring.Component):
             total = registered_signed_sum(m, signs, entries, levels=levels, name="sum")
             m.d.comb += self.sum.eq(total)
         else:
-            entries = [self._read(m, table, key) for table, key in enumerate(keys)]
+            entries = []
+            for first in range(0, tables, self._tables_of_memory):
+                own = keys[first : first + self._tables_of_memory]
+                if len(own) == 1:
+                    entries.append(self._read(m, first, own[0]))
+                else:
+                    entries += self._read_shared(m, first, own)
             offset = tables * entry_offset(self.parameters)
             total = registered_sum(m, entries, levels=levels, name="sum")
             m.d.comb += self.sum.eq(total - offset)
 
         return m
+
+    @property
+    def _tables_of_memory(self) -> int:
+        """Tables in one memory: two where ports that look up are free to write."""
+        return 2 if self._options.table == "block" and self._options.banks == 1 else 1
+
+    def _read_shared(self, m: Module, first: int, keys: list[Value]) -> list[Value]:
+        """Return entries of tables in one memory, a port each, ``read_cycles`` later."""
+        kept = self.parameters.table_address_width
+        depth = self._options.entries << kept
+        store = memory.Memory(
+            shape=self._entries.elem_shape,
+            depth=depth * len(keys),
+            init=[],
+            attrs=NO_COLLISIONS | BLOCK,
+        )
+        m.submodules[f"tables_{first}"] = store
+        entries = []
+        for number, key in enumerate(keys):
+            table = first + number
+            entry = Signal(self._entries.elem_shape, name=f"entry_{table}", reset_less=True)
+            address = Signal(range(depth), name=f"address_{table}")
+            own_key = Cat(key, Const(0, self._options.mu))[: self._options.mu]
+            looked_up = Cat(own_key, self.slice[:kept])
+            written = Cat(self.entry, self.write_slice[:kept])
+            write, read = store.write_port(), store.read_port()
+            m.d.comb += [
+                address.eq(Mux(self.enable, written, looked_up)),
+                write.en.eq(self.enable),
+                write.addr.eq(Cat(address, Const(number, 1))),
+                write.data.eq(self.entries[table]),
+                read.addr.eq(Cat(address, Const(number, 1))),
+            ]
+            m.d.sync += entry.eq(read.data)  # block RAM alone takes most of a cycle
+            entries.append(entry)
+        return entries
 
     def _read(self, m: Module, table: int, key: Value) -> Value:
         """Return an entry, ``read_cycles`` later."""

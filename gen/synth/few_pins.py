@@ -41,7 +41,7 @@ def behind_few_pins(netlist: dict[str, Any], top: str, family: str) -> str:
     netlist : dict
         Yosys' JSON; the module is added.
     top : str
-        The design's module; its clock is ``clk``.
+        The design's module; its one clock is ``clk``.
     family : str
         A target's family.
 
@@ -49,9 +49,17 @@ def behind_few_pins(netlist: dict[str, Any], top: str, family: str) -> str:
     -------
     str
         Name of the module that is now the top; it has the pins ``PINS``.
+
+    Raises
+    ------
+    :exc:`ValueError`
+        If the design has no clock of that name.
     """
     builder = _Builder(family)
     ports = netlist["modules"][top]["ports"]
+    clock = ports.get("clk", {"direction": "none", "bits": []})
+    if clock["direction"] != "input" or len(clock["bits"]) != 1:
+        raise ValueError(f"Module {top!r} needs an input 'clk' of one bit, its only clock")
     clk, d = builder.pin_in("clk"), builder.pin_in("d")
     connections: dict[str, list[int]] = {}
     outputs: list[int] = []

@@ -227,6 +227,29 @@ def test_tables_in_block_ram(hdl, mu, width, mixture):
     hdl.EngineBench(parameters).run(work)
 
 
+@pytest.mark.parametrize("tokens", [1, 2])
+@pytest.mark.parametrize(
+    ("table", "mu"), [("full", 2), ("half", 3), ("block", 2), ("block", 3), ("block", 9)]
+)
+def test_tables_of_one_tile(hdl, table, mu, tokens):
+    """Lanes wait while tables are written; in block RAM two share a memory, but for the last."""
+    numerics = Numerics(output="float32")
+    formats = ("bitmod4", "int4", "float4_e2m1")
+    parameters = hdl.parameters(
+        formats, numerics, table=table, mu=mu, banks=1, tokens=tokens, output_lanes=2
+    )
+    members = parameters.layout.members
+    work = [
+        (
+            random_matrix(members, rows, columns, 8, seed=rows),
+            _tokens(numerics, columns, tokens, seed=rows),
+        )
+        for rows, columns in ((6, 30), (1, 33), (7, 8))
+    ]
+    hdl.EngineBench(parameters).run(work)
+    hdl.EngineBench(parameters).run(work, stalls=(0.1, 0.3, 0.2), seed=mu)
+
+
 @pytest.mark.parametrize("mixture", [("bitmod3", "int2"), ("bitmod4", "int4_asym", "bcq2_asym")])
 @pytest.mark.parametrize("mu", [2, 5])
 def test_half_tables_and_coefficients(hdl, mu, mixture):

@@ -16,7 +16,8 @@ INT8 = Numerics(activation="int8", act_width=8)
 @pytest.mark.parametrize("banks", [1, 2])
 @pytest.mark.parametrize("tile_slices", [1, 2, 3])
 @pytest.mark.parametrize(
-    ("table", "mu"), [("full", 1), ("full", 3), ("half", 2), ("half", 5), ("block", 3)]
+    ("table", "mu"),
+    [("full", 1), ("full", 3), ("half", 2), ("half", 5), ("block", 2), ("block", 3)],
 )
 def test_a_new_sum_every_cycle(hdl, table, mu, tile_slices, banks):
     """Random entries, so that every address and every sign is told from the others."""

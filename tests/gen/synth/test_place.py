@@ -182,6 +182,14 @@ def reached(module, start):
     return wires
 
 
+@pytest.mark.parametrize("clock", ["clock", "clk"])
+def test_what_has_no_clock_is_refused(clock):
+    ports = {clock: {"direction": "input" if clock != "clk" else "output", "bits": [2]}}
+    netlist = {"modules": {"m": {"ports": ports, "cells": {}}}}
+    with pytest.raises(ValueError, match=r"^Module 'm' needs an input 'clk' of one bit"):
+        behind_few_pins(netlist, "m", "ecp5")
+
+
 @pytest.mark.parametrize("family", ["ecp5", "ice40", "gowin"])
 @pytest.mark.parametrize("outputs", [1, 3, 4, 17])
 def test_every_port_hangs_on_a_pin(family, outputs):
