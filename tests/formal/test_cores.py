@@ -14,11 +14,13 @@ from lutra.hdl.lookup import entry_offset
 from lutra.hdl.value_decoder import value_tables
 
 FORMATS = ("bitmod3", "int3_asym", "bcq2")
+ONE_WIDTH = ("bitmod3", "int3")  # as one bank needs them
 KINDS = {
     "lut": {"engine": "lut", "mu": 4},
     "lut half": {"engine": "lut", "mu": 4, "table": "half"},
     "lut pairs": {"engine": "lut", "mu": 2},
     "lut block": {"engine": "lut", "mu": 4, "table": "block"},
+    "lut block once": {"engine": "lut", "mu": 4, "table": "block", "banks": 1},
     "term": {"engine": "term", "fold": 2},
     "mac": {"engine": "mac", "fold": 2},
     "mac dsp": {"engine": "mac", "fold": 2, "product": "dsp"},
@@ -70,6 +72,8 @@ def core(formal, kind, places=range(WIDTH), formats=FORMATS):
 
     Activations are free at some places and 0 at the others; codes, format and zero-point are free.
     """
+    if KINDS[kind].get("banks") == 1:
+        formats = ONE_WIDTH
     parameters = formal.parameters(formats, width=WIDTH, **KINDS[kind])
     layout = parameters.layout
     bench = formal.Bench()
