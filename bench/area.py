@@ -108,7 +108,7 @@ def engine_row(
         "luts_per_weight_bit": round(cells.luts / rate, 2),
         "share_of_mac": None if baseline is None else round(cells.luts / baseline, 4),
         "fmax_mhz": fmax,
-        "weights_per_s": None if fmax is None else fmax * 1e6 * rate / 4,
+        "giga_weights_per_s": None if fmax is None else round(fmax * rate / 4 / 1000, 3),
         "placer": "/".join(sorted({item.placer for item in result.placements})) or None,
     }
 
@@ -267,6 +267,7 @@ def main() -> None:
         "--adder-levels", type=int, default=1, help="levels of adders between registers"
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--markdown", action="store_true", help="as a table of docs/area.md")
     arguments = parser.parse_args()
     with progress_bar() as progress:
         measure = measure_inner_products if arguments.inner else measure_engines
@@ -276,13 +277,18 @@ def main() -> None:
     if arguments.json:
         print_json(rows)
         return
+    shown = [tuple(map(_shown, row.values())) for row in rows]
+    if arguments.markdown:
+        for cells in (tuple(rows[0]), ("---",) * len(rows[0]), *shown):
+            print(f"| {' | '.join(cells)} |")
+        return
     weights = arguments.lanes * arguments.width // 4
     title = f"{arguments.lanes} lanes x {arguments.width}, {weights} 4-bit weights a cycle"
     if arguments.inner:
         title = f"One lane of {arguments.width} weight bits a cycle, 8-bit activations"
     if arguments.ladder:
         title = f"One lane of {arguments.width} weight bits a cycle, 8-bit activations, placed"
-    print_table(title, tuple(rows[0]), [tuple(map(_shown, row.values())) for row in rows])
+    print_table(title, tuple(rows[0]), shown)
 
 
 def _shown(value: Any) -> str:
