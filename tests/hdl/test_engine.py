@@ -229,7 +229,7 @@ def test_tables_in_block_ram(hdl, mu, width, mixture):
 
 @pytest.mark.parametrize("tokens", [1, 2])
 @pytest.mark.parametrize(
-    ("table", "mu"), [("full", 2), ("half", 3), ("block", 2), ("block", 3), ("block", 9)]
+    ("table", "mu"), [("full", 2), ("half", 3), ("block", 2), ("block", 3), ("block", 5)]
 )
 def test_tables_of_one_tile(hdl, table, mu, tokens):
     """Lanes wait while tables are written; in block RAM two share a memory, but for the last."""
