@@ -79,7 +79,12 @@ def random_config(seed):
     return EngineConfig(name="mixture", parameters=parameters)
 
 
-@pytest.mark.parametrize("seed", range(9))
+# One engine of each kind, and in `make test-all` two more.
+QUICK = (2, 6, 7)
+SEEDS = [seed if seed in QUICK else pytest.param(seed, marks=pytest.mark.slow) for seed in range(9)]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_random_cases(seed):
     config = random_config(seed)
     parameters, layout = config.parameters, config.parameters.layout
@@ -121,7 +126,10 @@ EVERY_KIND = (
 )
 
 
-@pytest.mark.parametrize("engine", CORE_OPTIONS)
+KINDS = ["lut", *(pytest.param(k, marks=pytest.mark.slow) for k in CORE_OPTIONS if k != "lut")]
+
+
+@pytest.mark.parametrize("engine", KINDS)
 def test_eight_tokens_and_stalls(engine):
     """Every kind of format in one layer, eight tokens a pass, all three streams held back."""
     layout = StreamLayout(
