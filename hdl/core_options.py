@@ -36,6 +36,11 @@ class CoreOptions:
         return 2
 
     @property
+    def shares_blocks(self) -> bool:
+        """Whether it needs block RAM with two ports that both read and write."""
+        return False
+
+    @property
     def write_cycles(self) -> int:
         """Cycles in which a slice's activations are written for the lanes."""
         raise NotImplementedError
@@ -67,9 +72,9 @@ class LutOptions(CoreOptions):
         RAM.
     banks : int
         Tiles whose tables are kept. With 2, one tile is written while the other is in use; with 1
-        lanes wait while tables are written, which take half the memory: in block RAM, two tables
-        share a true dual-port memory. That needs formats of one width: lanes that part by a tile
-        would wait for each other.
+        lanes wait while tables are written, which take half the memory: in block RAM, pairs of
+        tables share a true dual-port memory, which iCE40 has not. That needs formats of one
+        width: lanes that part by a tile would wait for each other.
 
     Raises
     ------
@@ -101,6 +106,11 @@ class LutOptions(CoreOptions):
     def is_half(self) -> bool:
         """Whether entries are sums under signs, looked up with a sign of their own."""
         return self.table == "half"
+
+    @property
+    def shares_blocks(self) -> bool:
+        """Whether pairs of tables share a block RAM, a port each."""
+        return self.table == "block" and self.banks == 1
 
     @property
     def write_cycles(self) -> int:

@@ -59,8 +59,8 @@ class Lookup(wiring.Component):
     for those choices whose last is -1, at the lower bits' address; for the others the complement is
     looked up, and the sign goes on to the adders, which have room for it.
 
-    With ``banks = 1`` two tables in block RAM share one true dual-port memory, a port each, which
-    is written through while ``enable`` is set: what is looked up in such a cycle means nothing.
+    With ``banks = 1`` pairs of tables in block RAM share a true dual-port memory, a port each, that
+    writes while ``enable`` is set: what is looked up in such a cycle means nothing.
 
     Latency is :attr:`latency` cycles, throughput is one slice a cycle, no backpressure.
 
@@ -148,7 +148,7 @@ class Lookup(wiring.Component):
     @property
     def _tables_of_memory(self) -> int:
         """Tables in one memory: two where ports that look up are free to write."""
-        return 2 if self._options.table == "block" and self._options.banks == 1 else 1
+        return 2 if self._options.shares_blocks else 1
 
     def _read_shared(self, m: Module, first: int, keys: list[Value]) -> list[Value]:
         """Return entries of tables in one memory, a port each, ``read_cycles`` later."""
@@ -161,6 +161,7 @@ class Lookup(wiring.Component):
             attrs=NO_COLLISIONS | BLOCK,
         )
         m.submodules[f"tables_{first}"] = store
+        written = Cat(self.entry, self.write_slice[:kept])
         entries = []
         for number, key in enumerate(keys):
             table = first + number
@@ -168,7 +169,6 @@ class Lookup(wiring.Component):
             address = Signal(range(depth), name=f"address_{table}")
             own_key = Cat(key, Const(0, self._options.mu))[: self._options.mu]
             looked_up = Cat(own_key, self.slice[:kept])
-            written = Cat(self.entry, self.write_slice[:kept])
             write, read = store.write_port(), store.read_port()
             m.d.comb += [
                 address.eq(Mux(self.enable, written, looked_up)),

@@ -152,10 +152,16 @@ def synthesise_engine(
     Raises
     ------
     :exc:`ValueError`
-        If the engine does not fit; the sentence says what to lower.
+        If the engine does not fit, or asks for memory that the device has not; the sentence says
+        what to lower or change.
     :exc:`ToolError`
         If a tool is missing or fails, or the cache cannot be written.
     """
+    if config.parameters.core.shares_blocks and not target.true_dual_port:
+        raise ValueError(
+            f"Block RAM of {target.name} has no two ports that read and write, which tables share "
+            "with core.banks = 1; use core.banks = 2"
+        )
     places = target.places and bool(seeds)
     for program in [YOSYS, *(target.programs[:1] if places else ())]:
         tool_version(program)  # before anything that takes long

@@ -28,6 +28,8 @@ class Target:
         What places and routes, and what packs a bitstream; empty likewise.
     placer : str
         Which of nextpnr's placers: ``heap``, its usual one, or ``static``.
+    true_dual_port : bool
+        Whether both ports of its block RAM read and write.
     few_pins : tuple of str
         Pins for a clock, an input and an output, where nextpnr does not choose them by itself.
     """
@@ -43,6 +45,7 @@ class Target:
     nextpnr: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
     placer: str = "heap"
+    true_dual_port: bool = True
     few_pins: tuple[str, ...] = ()
 
     @property
@@ -108,6 +111,7 @@ TARGETS: dict[str, Target] = {
             yosys=("synth_ice40", "-device", "u"),
             nextpnr=("--up5k", "--package", "sg48"),
             programs=_ICE40_PROGRAMS,
+            true_dual_port=False,
         ),
         Target(
             name="ice40-hx8k",
@@ -120,6 +124,7 @@ TARGETS: dict[str, Target] = {
             yosys=("synth_ice40", "-device", "hx"),
             nextpnr=("--hx8k", "--package", "ct256"),
             programs=_ICE40_PROGRAMS,
+            true_dual_port=False,
         ),
         # As on the Tang Nano 20K.
         Target(

@@ -189,6 +189,14 @@ def test_a_missing_tool(refused, monkeypatch, missing):
     assert sentence == f"{missing} was not found; install it with: pip install 'lutra[fpga]'"
 
 
+def test_memory_that_a_device_has_not(refused):
+    settings = [part for s in ("core.table=block", "core.banks=1") for part in ("--set", s)]
+    assert refused("synth", "tiny", "-t", "ice40-up5k", *settings) == (
+        "Block RAM of ice40-up5k has no two ports that read and write, which tables share with "
+        "core.banks = 1; use core.banks = 2"
+    )
+
+
 def test_an_engine_that_is_too_large(refused, quick, monkeypatch):
     """Refused before place and route is started; --no-place shows it nevertheless."""
 
