@@ -157,11 +157,7 @@ def synthesise_engine(
     :exc:`ToolError`
         If a tool is missing or fails, or the cache cannot be written.
     """
-    if config.parameters.core.shares_blocks and not target.true_dual_port:
-        raise ValueError(
-            f"Block RAM of {target.name} has no two ports that read and write, which tables share "
-            "with core.banks = 1; use core.banks = 2"
-        )
+    _check_memory(config, target)
     places = target.places and bool(seeds)
     for program in [YOSYS, *(target.programs[:1] if places else ())]:
         tool_version(program)  # before anything that takes long
@@ -203,6 +199,15 @@ def synthesise_engine(
         hierarchy=blocks.tree if blocks else None,
         cached=all(item.cached for item in (netlist, blocks, *placements) if item is not None),
     )
+
+
+def _check_memory(config: EngineConfig, target: Target) -> None:
+    """Refuse tables that share what the device has not."""
+    if config.parameters.core.shares_blocks and not target.true_dual_port:
+        raise ValueError(
+            f"Block RAM of {target.name} has no two ports that read and write, which tables share "
+            "with core.banks = 1; use core.banks = 2"
+        )
 
 
 def _what_to_lower(config: EngineConfig, netlist: Netlist, part: str) -> str:
